@@ -1,0 +1,1 @@
+"""The route and everything that changes it: records, the one reducer, the log they live on."""

@@ -1,0 +1,237 @@
+"""The one fold of `control`: which records count, and what state they make. Pure; every service shares it.
+
+Total order of one partition, compare-and-set on the epoch (or the journal), idempotent by record id. The epoch is the
+count of accepted records that change the route. A stale or illegal record changes nothing but is listed as refused.
+"""
+
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal
+
+from hal9.control.route import Route
+from hal9.errors import Poison
+from hal9.keys import bucket_of
+from schemas.base import System, Tree, decode
+from schemas.control import (
+    PHASES,
+    AnyControl,
+    Backfill,
+    Freeze,
+    Journal,
+    Phase,
+    Pin,
+    Rollback,
+    Settled,
+    Start,
+    decoder,
+    envelope_decoder,
+)
+from schemas.control import Route as RouteRecord
+
+Verdict = Literal["accepted", "duplicate", "refused", "foreign", "unknown"]
+ROUTE_SALT = "route"
+SHADOW_SALT = "shadow"
+
+
+def salt(migration: str, purpose: str) -> str:
+    """The salt of one purpose, frozen for the life of a migration."""
+    return f"{migration}/{purpose}"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one control record."""
+
+    verdict: Verdict
+    epoch: int
+    reason: str = ""
+    record: AnyControl | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One version of the route, and why."""
+
+    epoch: int
+    route: Route
+    record: AnyControl | None
+    phase: Phase | None
+    why: str
+
+
+@dataclass(slots=True)
+class ControlState:
+    """What the accepted records say. Written by `fold` alone; read by everybody."""
+
+    migration: str
+    epoch: int = 0
+    route: Route = field(default_factory=Route)
+    history: list[Epoch] = field(default_factory=lambda: [Epoch(0, Route(), None, None, "the beginning")])
+    phase: Phase | None = None
+    plan: Tree | None = None
+    partitions: int | None = None
+    frozen: str | None = None
+    rolled_back: int | None = None
+    """Epoch of the rollback that latches the route, until a `start`."""
+    backfill: float = 0.0
+    settled: dict[int, dict[int, Settled]] = field(default_factory=dict)
+    journal: list[Journal] = field(default_factory=list)
+    started_entry: int = 0
+    """Journal entries before this one belong to an earlier start."""
+    refusals: list[tuple[int, str]] = field(default_factory=list)
+    unknown: list[int] = field(default_factory=list)
+    position: int = 0
+    """Offset after the newest record folded."""
+    ids: set[str] = field(default_factory=set)
+
+    def settled_everywhere(self, epoch: int, partitions: int) -> bool:
+        """Whether every partition has settled `epoch` or a later one."""
+        newest = (max(self.settled.get(p, {-1: None})) for p in range(partitions))
+        return all(n >= epoch for n in newest)
+
+    def __repr__(self) -> str:
+        pins = f", {len(self.route.pins)} pinned" if self.route.pins else ""
+        flags = f", frozen: {self.frozen}" if self.frozen else ""
+        flags += f", rolled back in {self.rolled_back}" if self.rolled_back is not None else ""
+        return f"<ControlState epoch {self.epoch}, {self.route.percentage} %{pins}, phase {self.phase}{flags}>"
+
+
+def fold(state: ControlState, offset: int, value: bytes | None) -> Outcome:
+    """Fold one record of `control` into `state`."""
+    state.position = offset + 1
+    try:
+        envelope = decode(envelope_decoder, value)
+    except Poison as error:
+        return _unknown(state, offset, f"unreadable record: {error.detail}")
+    if envelope.migration != state.migration:
+        return Outcome("foreign", state.epoch)
+    if envelope.id in state.ids:
+        return Outcome("duplicate", state.epoch, "a record with this id was folded before")
+    try:
+        record = decode(decoder, value)
+    except Poison as error:
+        return _unknown(state, offset, f"record of type {envelope.type}: {error.detail}")
+    state.ids.add(record.id)
+    refusal = _refusal(state, record)
+    if refusal is not None:
+        state.refusals.append((offset, refusal))
+        return Outcome("refused", state.epoch, refusal, record)
+    _apply(state, record)
+    return Outcome("accepted", state.epoch, "", record)
+
+
+def _unknown(state: ControlState, offset: int, reason: str) -> Outcome:
+    # A newer version may have written it: what it means is not known here, so nothing is promoted on top of it.
+    state.unknown.append(offset)
+    state.frozen = state.frozen or f"control record {offset} is not understood: {reason}"
+    return Outcome("unknown", state.epoch, reason)
+
+
+def _refusal(state: ControlState, record: AnyControl) -> str | None:
+    match record:
+        case Start():
+            if record.expected_epoch != state.epoch:
+                return _moved_on(state, record.expected_epoch)
+            if state.plan is not None and state.rolled_back is None and not _finished(state):
+                return "a migration is under way"
+        case RouteRecord():
+            if record.expected_epoch != state.epoch:
+                return _moved_on(state, record.expected_epoch)
+            if state.rolled_back is not None:
+                return f"rolled back in epoch {state.rolled_back}: start again first"
+            if state.frozen is not None and record.percentage > state.route.percentage:
+                return f"frozen: {state.frozen}"
+        case Rollback():
+            return _rollback_refusal(state, record)
+        case Journal():
+            if record.expected_entry != len(state.journal):
+                return f"the journal moved on: entry {len(state.journal)} is next, not {record.expected_entry}"
+            if state.rolled_back is not None:
+                return f"rolled back in epoch {state.rolled_back}"
+        case Freeze():
+            if record.expected_epoch > state.epoch:
+                return f"epoch {record.expected_epoch} is not known yet"
+        case Settled():
+            if record.epoch > state.epoch:
+                return f"epoch {record.epoch} is not known yet"
+        case Pin() | Backfill():
+            return None
+    return None
+
+
+def _moved_on(state: ControlState, expected: int) -> str:
+    return f"the epoch moved on: it is {state.epoch}, not {expected}"
+
+
+def _rollback_refusal(state: ControlState, record: Rollback) -> str | None:
+    if record.scope:
+        return f"scope {sorted(record.scope)} is not known to this version"
+    if record.expected_epoch > state.epoch:
+        return f"epoch {record.expected_epoch} is not known yet"
+    later = [e for e in state.history if e.epoch > record.expected_epoch and isinstance(e.record, Rollback)]
+    if later:
+        return f"already rolled back later, in epoch {later[-1].epoch}"
+    return None
+
+
+def _finished(state: ControlState) -> bool:
+    entries = state.journal[state.started_entry :]
+    return bool(entries) and entries[-1].state in ("finished", "failed")
+
+
+def _apply(state: ControlState, record: AnyControl) -> None:
+    match record:
+        case Start():
+            state.plan, state.partitions = record.plan, record.partitions
+            state.frozen = state.rolled_back = state.phase = None
+            state.backfill = state.route.percentage
+            state.started_entry = len(state.journal)
+        case RouteRecord():
+            shadow = state.route.shadow_bound if record.shadow is None else round(record.shadow * 100)
+            route = replace(state.route, bound=round(record.percentage * 100), shadow_bound=shadow)
+            state.phase = record.phase or state.phase
+            _advance(state, route, record, record.reason or f"{record.percentage:g} %")
+        case Rollback():
+            back = _route_before(state, record.phase)
+            route = replace(state.route, bound=back.bound)
+            why = record.reason or f"rollback: {record.trigger}"
+            _advance(state, route, record, why)
+            state.rolled_back = state.epoch
+        case Pin():
+            _advance(state, _pinned(state, record), record, record.reason or f"{len(record.keys)} keys pinned")
+        case Settled():
+            state.settled.setdefault(record.partition, {}).setdefault(record.epoch, record)
+        case Freeze():
+            state.frozen = record.reason or record.trigger
+        case Backfill():
+            state.backfill = max(state.backfill, record.percentage)
+        case Journal():
+            state.journal.append(record)
+            state.phase = record.phase
+
+
+def _advance(state: ControlState, route: Route, record: AnyControl, why: str) -> None:
+    state.epoch += 1
+    state.route = route
+    state.history.append(Epoch(state.epoch, route, record, state.phase, why))
+
+
+def _pinned(state: ControlState, record: Pin) -> Route:
+    pins: dict[str, System] = dict(state.route.pins)
+    for key in record.keys:
+        bucket = bucket_of(salt(state.migration, ROUTE_SALT), key.encode())
+        pins.setdefault(key, state.route.owner(bucket, key))
+    return replace(state.route, pins=MappingProxyType(pins))
+
+
+def _route_before(state: ControlState, phase: Phase | None) -> Route:
+    """The route from before `phase` began; without one, nothing at hierarchical."""
+    if phase is None:
+        return Route()
+    rank = PHASES.index(phase)
+    before = Route()
+    for entry in state.history:
+        if entry.phase is not None and PHASES.index(entry.phase) >= rank:
+            break
+        before = entry.route
+    return Route() if before.bound > state.route.bound else before

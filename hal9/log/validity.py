@@ -1,0 +1,137 @@
+"""Which records of a claimed log count. The one class that knows; pure.
+
+A record's validity depends only on what precedes it in its log: the newest claim, the first seal of each epoch (change
+logs), the last marker (`dispatched`). So every reader comes to the same result, whatever it reads later.
+DESIGN sections 2 and 7; `model/model.py` class Val is its executable reference.
+"""
+
+from base64 import b64decode, b64encode
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from hal9 import wire
+from hal9.control.route import Route, Spans
+from hal9.errors import Poison
+from hal9.keys import BUCKETS, bucket_of
+from hal9.log.effects import Record
+from schemas.base import System, decode, encode
+from schemas.state import Marker, Seal, marker_decoder, seal_decoder
+from schemas.state import Spans as WireSpans
+
+Kind = Literal["data", "claim", "marker", "seal", "void"]
+
+
+class Validity:
+    """Judges the records of one partition of one claimed log, fed in offset order.
+
+    `claim` is the offset of the newest claim (-1: none). `marker` is the last valid marker (`dispatched`), `seals` the
+    epochs sealed so far, `lost` per bucket the newest sealed epoch in which `system` did not own it (change logs only).
+    """
+
+    def __init__(self, *, system: System | None = None, salt: str = "") -> None:
+        self._system, self._salt = system, salt
+        self.claim = -1
+        self.marker: Marker | None = None
+        self.epoch = 0
+        self.seals: dict[int, int] = {}
+        self.seal: Seal | None = None
+        self.lost = Spans()
+        self._newest_lost = 0
+
+    def __repr__(self) -> str:
+        return f"Validity(claim={self.claim}, epoch={self.epoch}, seals={sorted(self.seals)})"
+
+    def sealed(self, epoch: int, key: bytes) -> bool:
+        """Whether the seals read so far void a change of `key` that belongs to `epoch` and comes after them."""
+        if epoch >= self._newest_lost:
+            return False
+        return epoch < self.lost.at(bucket_of(self._salt, key), key.decode("utf-8", "replace"))
+
+    def feed(self, record: Record) -> Kind:
+        """Judge the next record of the log. A mark that cannot be read is void."""
+        key = record.key
+        if key is not None and key[:1] == b"\0":
+            try:
+                return self._mark(record, key)
+            except (Poison, ValueError):
+                return "void"
+        term = wire.number(record.headers, wire.TERM)
+        if term is None or term < self.claim:
+            return "void"
+        if self._system is not None:
+            epoch = wire.number(record.headers, wire.EPOCH)
+            if epoch is None or self.sealed(epoch, key or b""):
+                return "void"
+        return "data"
+
+    def _mark(self, record: Record, key: bytes) -> Kind:
+        if key.startswith(wire.CLAIM):
+            self.claim = record.offset
+            return "claim"
+        if key.startswith(wire.SEAL):
+            return self._sealing(record)
+        if key.startswith(wire.MARKER):
+            return self._marking(record)
+        return "void"
+
+    def _sealing(self, record: Record) -> Kind:
+        seal = decode(seal_decoder, record.value)
+        epoch = seal.route.epoch
+        term = wire.number(record.headers, wire.TERM)
+        if epoch in self.seals:
+            return "void"
+        if self._system is None:
+            # A replica log: its seals are its one writer's records, judged by term like the rest.
+            if term is None or term < self.claim:
+                return "void"
+        else:
+            # A change log: the first seal of an epoch counts, whoever wrote it.
+            self.lost = self.lost.lost(Route.of(seal.route), self._system, epoch, self._salt)
+            self._newest_lost = self.lost.newest()
+        self.seals[epoch] = record.offset
+        self.seal = seal
+        return "seal"
+
+    def _marking(self, record: Record) -> Kind:
+        term = wire.number(record.headers, wire.TERM)
+        if term is None or term < self.claim:
+            return "void"
+        marker = decode(marker_decoder, record.value)
+        Spans.of(marker.moved)
+        if marker.route.epoch <= self.epoch:
+            return "void"
+        self.marker, self.epoch = marker, marker.route.epoch
+        return "marker"
+
+    def saved(self) -> str:
+        """What a reader that starts later must know, as text for `Validity.restore` (rides in commit metadata)."""
+        seals = sorted(self.seals) if self._system is not None else []
+        saved = _Saved(claim=self.claim, marker=self.marker, seals=seals, lost=self.lost.wire())
+        return b64encode(encode(saved)).decode()
+
+    def restore(self, saved: str) -> None:
+        """Continue where `saved` was taken; Poison if it is not such a text. Empty: from the start of the log."""
+        if not saved:
+            return
+        try:
+            data = b64decode(saved, validate=True)
+        except ValueError as error:
+            raise Poison("bad-metadata", str(error)) from error
+        state = decode(_saved_decoder, data)
+        self.claim, self.marker = state.claim, state.marker
+        self.epoch = state.marker.route.epoch if state.marker else 0
+        self.seals = dict.fromkeys(state.seals, -1)
+        self.lost = Spans.of(state.lost)
+        self._newest_lost = self.lost.newest()
+
+
+class _Saved(Struct, frozen=True, omit_defaults=True):
+    claim: int = -1
+    marker: Marker | None = None
+    seals: list[int] = []
+    lost: WireSpans = WireSpans(bounds=[BUCKETS], epochs=[0])
+
+
+_saved_decoder = msgspec.msgpack.Decoder(_Saved)

@@ -1,0 +1,300 @@
+"""Headers and size limits of the records on the keyed topics, judged before anything is decoded. Pure.
+
+Requests come from anybody, so `parse_request` says what is wrong with one; the other parsers read what our own services
+wrote and raise `Poison` when a record is not what it should be.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import cast
+
+from hal9.errors import Poison
+from hal9.log.effects import Headers, Record
+from schemas.base import SYSTEMS, System
+
+ID, OPERATION, DEADLINE = "id", "operation", "deadline-ms"
+TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
+POSITION, EPOCH, PRIMARY, SHADOW, TWIN = "position", "epoch", "primary", "shadow", "twin"
+AFTER_SEAL, TERM, REJECTED = "after-seal", "term", "rejected"
+ROLE, STATUS, ERROR, STATE_VERSION, CHANGE, STATE_DIFF = "role", "status", "error", "state-version", "change", "state-diff"
+SERVED_BY = "served-by"
+VERSION, ORIGIN, ANSWER_STATUS, ANSWER_ERROR, LAYER = "version", "origin", "answer-status", "answer-error", "layer"
+SOURCE = "source"
+
+CLAIM, MARKER, SEAL = b"\0claim/", b"\0marker/", b"\0seal/"
+
+OURS = frozenset({POSITION, EPOCH, PRIMARY, SHADOW, TWIN, AFTER_SEAL, TERM, REJECTED})
+"""Headers of a dispatched request that are dropped when a user sends them."""
+
+MAX_HEADERS = 32
+MAX_HEADER_BYTES = 8 * 1024
+MAX_ID_BYTES = 128
+MAX_AHEAD_MS = 60_000
+STATE_DIFF_BYTES = 4096
+
+_OPERATION = re.compile(rb"[a-z0-9_.-]{1,64}")
+_DECIMAL = re.compile(rb"[0-9]{1,16}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes and times that a request is held to (settings of the router)."""
+
+    value_bytes: int = 256 * 1024
+    state_bytes: int = 384 * 1024
+    deadline_ms: int = 10_000
+
+
+@dataclass(slots=True)
+class Request:
+    """A request as read: what the headers say, defaults filled in; `rejected` is a code when it cannot be accepted."""
+
+    id: str
+    operation: str
+    deadline_ms: int
+    explicit_deadline: bool
+    traceparent: bytes | None
+    passed_on: list[tuple[str, bytes]]
+    rejected: str | None = None
+
+
+def header(headers: Headers, name: str) -> bytes | None:
+    """The first value of a header."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+def number(headers: Headers, name: str) -> int | None:
+    """A decimal header; None if absent or malformed."""
+    for key, value in headers:
+        if key == name:
+            return int(value) if value is not None and _DECIMAL.fullmatch(value) else None
+    return None
+
+
+def text(headers: Headers, name: str) -> str | None:
+    """A text header; None if absent or not UTF-8."""
+    value = header(headers, name)
+    try:
+        return value.decode() if value is not None else None
+    except UnicodeDecodeError:
+        return None
+
+
+def decimal(value: int) -> bytes:
+    """A number as a header value."""
+    return b"%d" % value
+
+
+def position_header(partition: int, offset: int) -> bytes:
+    """`<partition>:<offset>`: where a request lies on `requests`."""
+    return b"%d:%d" % (partition, offset)
+
+
+def parse_position(value: bytes | None) -> tuple[int, int] | None:
+    """Inverse of `position_header`; None if malformed."""
+    head, _, tail = (value or b"").partition(b":")
+    if _DECIMAL.fullmatch(head) and _DECIMAL.fullmatch(tail):
+        return int(head), int(tail)
+    return None
+
+
+def default_id(topic: str, partition: int, offset: int) -> str:
+    """The identity of a request that names none."""
+    return f"{topic}-{partition}-{offset}"
+
+
+def parse_request(record: Record, topic: str, partition: int, now_ms: int, limits: Limits) -> Request:
+    """Read the headers of a request. Never raises: what is wrong is in `rejected`, the first reason found."""
+    rejected: str | None = None
+    request_id = operation = deadline = traceparent = None
+    passed_on: list[tuple[str, bytes]] = []
+    headers = record.headers
+    size = 0
+    for name, value in headers:
+        size += len(name) + len(value or b"")
+        if name in OURS:
+            continue
+        if name == ID and request_id is None:
+            request_id = value
+        elif name == OPERATION and operation is None:
+            operation = value
+        elif name == DEADLINE and deadline is None:
+            deadline = value
+        elif name == TRACEPARENT and traceparent is None:
+            traceparent = value
+        elif name not in (ID, OPERATION, DEADLINE, TRACEPARENT):
+            passed_on.append((name, value or b""))
+    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        rejected = "bad-headers"
+        passed_on = []
+    name_of = _identity(request_id)
+    if name_of is None:
+        rejected = rejected or ("bad-id" if request_id is not None else None)
+        name_of = default_id(topic, partition, record.offset)
+    if operation is not None and not _OPERATION.fullmatch(operation):
+        rejected, operation = rejected or "bad-operation", None
+    deadline_ms = record.timestamp + limits.deadline_ms
+    if deadline is not None:
+        parsed = int(deadline) if _DECIMAL.fullmatch(deadline) else -1
+        if parsed < 0 or parsed > record.timestamp + MAX_AHEAD_MS:
+            rejected = rejected or "bad-deadline"
+        else:
+            deadline_ms = parsed
+    if record.value is not None and len(record.value) > limits.value_bytes:
+        rejected = rejected or "too-large"
+    if rejected is None and deadline_ms <= now_ms:
+        rejected = "expired"
+    return Request(
+        id=name_of,
+        operation=(operation or b"process").decode(),
+        deadline_ms=deadline_ms,
+        explicit_deadline=deadline is not None,
+        traceparent=traceparent,
+        passed_on=passed_on,
+        rejected=rejected,
+    )
+
+
+def _identity(value: bytes | None) -> str | None:
+    if not value or len(value) > MAX_ID_BYTES:
+        return None
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+@dataclass(slots=True)
+class Dispatched:
+    """A dispatched request, as systems and a successor of the router read it."""
+
+    id: str
+    operation: str
+    deadline_ms: int
+    position: int
+    epoch: int
+    primary: System | None
+    shadow: System | None
+    after_seal: int
+    rejected: str | None
+    traceparent: bytes | None
+
+
+def parse_dispatched(record: Record) -> Dispatched:
+    """Read a record of `dispatched` that is no mark; Poison if it is not what a router writes."""
+    fields = dict(record.headers)
+    position = parse_position(fields.get(POSITION))
+    primary = _system(fields.get(PRIMARY))
+    rejected = fields.get(REJECTED)
+    if position is None or (primary is None) == (rejected is None):
+        raise Poison("bad-dispatched", f"headers {sorted(fields)}")
+    try:
+        return Dispatched(
+            fields[ID].decode(),
+            fields[OPERATION].decode(),
+            int(fields[DEADLINE]),
+            position[1],
+            int(fields[EPOCH]),
+            primary,
+            _system(fields.get(SHADOW)),
+            int(fields.get(AFTER_SEAL, b"0")),
+            rejected.decode() if rejected is not None else None,
+            fields.get(TRACEPARENT),
+        )
+    except (KeyError, ValueError, UnicodeDecodeError) as error:
+        raise Poison("bad-dispatched", str(error)) from error
+
+
+@dataclass(slots=True)
+class Response:
+    """What one system answered to one dispatched request in one role."""
+
+    position: int
+    epoch: int
+    role: bytes
+    ok: bool
+    error: bytes | None
+    state_version: int
+    state_diff: bytes | None
+
+
+def parse_response(record: Record) -> Response:
+    """Read a record of a response log; Poison if it is not what a system writes."""
+    fields = dict(record.headers)
+    position = parse_position(fields.get(POSITION))
+    role, status = fields.get(ROLE, b"primary"), fields.get(STATUS)
+    epoch = fields.get(EPOCH, b"")
+    if position is None or status not in (b"ok", b"error") or not _DECIMAL.fullmatch(epoch):
+        raise Poison("bad-response", f"headers {sorted(fields)}")
+    version = fields.get(STATE_VERSION, b"0")
+    return Response(
+        position[1],
+        int(epoch),
+        role,
+        status == b"ok",
+        fields.get(ERROR),
+        int(version) if _DECIMAL.fullmatch(version) else 0,
+        fields.get(STATE_DIFF),
+    )
+
+
+@dataclass(slots=True)
+class Change:
+    """Headers of a state record: whose doing, which version, and the answer's status."""
+
+    version: int
+    position: int | None
+    epoch: int
+    origin: str
+    answer_status: str | None
+    answer_error: str | None
+
+
+def parse_change(record: Record) -> Change:
+    """Read the headers of a state record that is no mark; Poison if they are not what a writer sends."""
+    fields = dict(record.headers)
+    position = fields.get(POSITION)
+    parsed = parse_position(position)
+    if position is not None and parsed is None:
+        raise Poison("bad-change", "the position is malformed")
+    try:
+        status, error = fields.get(ANSWER_STATUS), fields.get(ANSWER_ERROR)
+        return Change(
+            int(fields[VERSION]),
+            parsed[1] if parsed else None,
+            int(fields[EPOCH]),
+            fields.get(ORIGIN, b"").decode(),
+            status.decode() if status is not None else None,
+            error.decode() if error is not None else None,
+        )
+    except (KeyError, ValueError, UnicodeDecodeError) as error:
+        raise Poison("bad-change", str(error)) from error
+
+
+def change_headers(change: Change, partition: int, term: int) -> list[tuple[str, bytes]]:
+    """Headers of a state record: inverse of `parse_change`, stamped with the writer's term."""
+    headers = [
+        (VERSION, decimal(change.version)),
+        (EPOCH, decimal(change.epoch)),
+        (TERM, decimal(term)),
+        (ORIGIN, change.origin.encode()),
+    ]
+    if change.position is not None:
+        headers.append((POSITION, position_header(partition, change.position)))
+    if change.answer_status is not None:
+        headers.append((ANSWER_STATUS, change.answer_status.encode()))
+    if change.answer_error is not None:
+        headers.append((ANSWER_ERROR, change.answer_error.encode()))
+    return headers
+
+
+def _system(value: bytes | None) -> System | None:
+    if value is None:
+        return None
+    name = value.decode("utf-8", "replace")
+    if name not in SYSTEMS:
+        raise Poison("bad-system", name)
+    return cast("System", name)

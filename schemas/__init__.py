@@ -1,0 +1,1 @@
+"""Message types by topic family: msgspec Structs are the source, JSON Schemas in `json/` are generated."""

@@ -1,0 +1,79 @@
+"""What services report about themselves: `outcomes`, `status`, `validations`."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from schemas.base import Count, System, TimestampMs
+
+Sketch = Annotated[
+    dict[int, Count],
+    Meta(description="latency histogram: bucket i counts values in (1.02**(i-1), 1.02**i] microseconds; see hal9.stats"),
+]
+
+
+class Arm(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The requests one system answered as primary (or failed to) in one epoch, in one second, at one router."""
+
+    system: System
+    epoch: Count
+    ok: Count = 0
+    error: Count = 0
+    timeout: Count = 0
+    latency_us: Sketch = {}
+
+
+class Comparisons(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Results of comparing primary and shadow executions."""
+
+    equal: Count = 0
+    divergent: Count = 0
+    incomparable: Count = 0
+    one_sided: Count = 0
+    both_failed: Count = 0
+
+
+class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One router's results of one second; sent every second, also when nothing happened (`arms` empty)."""
+
+    router: Annotated[str, Meta(max_length=128, description="instance that reports")]
+    seq: Annotated[int, Meta(ge=0, description="1, 2, 3, ... per router instance: a repeated one is a redelivery")]
+    at_ms: Annotated[int, Meta(ge=0, description="start of the second")]
+    arms: list[Arm] = []
+    rejected: Count = 0
+    comparisons: Annotated[dict[int, Comparisons], Meta(description="by epoch")] = {}
+    shadow_latency_us: dict[System, Sketch] = {}
+    shadow_errors: dict[System, Count] = {}
+    partitions: Annotated[list[int], Meta(description="partitions this router served")] = []
+
+
+class Status(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Heartbeat of one instance of a service, every 500 ms; the key is the instance."""
+
+    instance: Annotated[str, Meta(max_length=128)]
+    service: Annotated[str, Meta(max_length=64, description="router, migrator, guardian, orchestrator, flat, hierarchical")]
+    at_ms: TimestampMs
+    epochs: Annotated[dict[int, int], Meta(description="per partition: newest marker read back (router), seal (others)")] = {}
+    in_flight: Count = 0
+    waiting: Count = 0
+    lag: Annotated[dict[str, int], Meta(description="records not read yet, per topic")] = {}
+    read_only: Annotated[list[str], Meta(description="operations a system declares read-only")] = []
+    backfilled: Annotated[dict[int, float], Meta(description="migrator: percentage backfilled, per partition")] = {}
+    copied: Annotated[dict[str, int], Meta(description="migrator: records copied so far, per source system")] = {}
+    quarantined: Count = 0
+    leaving: Annotated[bool, Meta(description="a clean stop has begun: the last heartbeat")] = False
+
+
+class Validation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Counts of units checked at copy time since the last record of this instance."""
+
+    migrator: Annotated[str, Meta(max_length=128)]
+    at_ms: TimestampMs
+    checked: Count = 0
+    failed: Count = 0
+
+
+outcome_decoder = msgspec.msgpack.Decoder(Outcome)
+status_decoder = msgspec.msgpack.Decoder(Status)
+validation_decoder = msgspec.msgpack.Decoder(Validation)
