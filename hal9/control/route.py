@@ -5,14 +5,15 @@ bucket last move (markers), and in which sealed epoch did a system last not own 
 """
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from hal9.keys import BUCKETS, bucket_of
+from hal9.keys import BUCKETS, bucket_of, partition_of
 from schemas import state as wire_state
 from schemas.base import FLAT, HIERARCHICAL, System
 
-NO_PINS: MappingProxyType[str, System] = MappingProxyType({})
+NO_PINS: Mapping[str, System] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Route:
 
     bound: int = 0
     shadow_bound: int = 0
-    pins: "MappingProxyType[str, System]" = NO_PINS
+    pins: Mapping[str, System] = field(default_factory=lambda: NO_PINS)
 
     def owner(self, bucket: int, key: str) -> System:
         """The system that owns `key`, which lies in `bucket`."""
@@ -42,21 +43,18 @@ class Route:
     @staticmethod
     def of(mark: wire_state.RouteMark) -> "Route":
         """The route that a marker or a seal carries."""
-        pins = MappingProxyType(mark.pins) if mark.pins else NO_PINS
-        return Route(mark.bound, mark.shadow_bound, pins)
+        return Route(mark.bound, mark.shadow_bound, mark.pins or NO_PINS)
 
 
 class PinFilter:
     """Callable: does a pinned key belong to this partition?"""
 
     def __init__(self, partition: int, partitions: int) -> None:
-        from hal9.keys import partition_of  # noqa: PLC0415  keeps the hot module's namespace small
-
-        self._of, self._partition, self._partitions = partition_of, partition, partitions
+        self._partition, self._partitions = partition, partitions
 
     def __call__(self, key: str) -> bool:
         """True for keys of the partition."""
-        return self._of(key.encode(), self._partitions) == self._partition
+        return partition_of(key.encode(), self._partitions) == self._partition
 
 
 @dataclass(slots=True)
