@@ -1,0 +1,1 @@
+"""Statistics of a migration, pure: latency sketches and event-time panes."""
