@@ -1,7 +1,7 @@
 """Latency sketch: counts in buckets of equal ratio, mergeable in any order, quantiles within 1 %.
 
-Bucket i counts values in (1.02**(i-1), 1.02**i] microseconds, bucket 0 everything up to 1 us. A sketch is a plain
-dict, as it travels in `schemas.telemetry.Outcome`; adding up two of them loses nothing.
+Bucket i counts values in (1.02**(i-1), 1.02**i] microseconds, bucket 0 everything up to 1 us. A sketch is a
+plain dict, as it travels in `schemas.telemetry.Outcome`; adding up two of them loses nothing.
 """
 
 from collections.abc import Mapping
@@ -48,5 +48,5 @@ def quantile(sketch: Mapping[int, int], q: float) -> float:
     for index in sorted(sketch):
         rank -= sketch[index]
         if rank <= 0:
-            return GAMMA**index * _MIDDLE
+            return float(GAMMA ** min(index, TOP_BUCKET)) * _MIDDLE
     raise ValueError(f"q is {q}, not in 0..1")
