@@ -1,0 +1,1 @@
+"""Kafka and Valkey as real processes of this machine, with nothing but Python installed."""

@@ -1,0 +1,35 @@
+"""What every test may ask for: one real Kafka and Valkey per run."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from stack.local import Endpoints, LocalStack
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    """A running stack of this test run alone; tests may use, but not stop it."""
+    with LocalStack(tmp_path_factory.mktemp("stack")) as local:
+        local.up()
+        yield local
+
+
+@pytest.fixture(scope="session")
+def endpoints(stack: LocalStack) -> Endpoints:
+    """Addresses of the running stack."""
+    found = stack.endpoints()
+    assert found is not None
+    return found
+
+
+@pytest.fixture(scope="session")
+def bootstrap(endpoints: Endpoints) -> str:
+    """`host:port` of the broker. Topics: make your own, with a prefix of your own."""
+    return endpoints.bootstrap
+
+
+@pytest.fixture(scope="session")
+def redis_url(endpoints: Endpoints) -> str:
+    """Of the Valkey. Keys: use a prefix of your own."""
+    return endpoints.redis_url
