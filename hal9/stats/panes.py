@@ -1,7 +1,7 @@
 """Event-time panes of one second, built from the outcomes that routers report.
 
-Guarantees: the same outcomes in any order make the same panes; a redelivered one counts once; memory is bounded
-by `retain_s`, counted back from the newest second seen. No clock: arrival times are arguments.
+The same outcomes in any order make the same panes; a redelivered one counts once; memory is bounded by `retain_s`,
+counted back from the newest second seen. No clock: arrival times are arguments.
 """
 
 from collections.abc import Iterator
@@ -91,8 +91,8 @@ class Router:
 class Panes:
     """The newest `retain_s` seconds of all routers.
 
-    `watermark_ms` lies at the newest second that every active router has reported; a router from which nothing
-    arrived for `idle_timeout_ms` is not active.
+    `watermark_ms` lies at the newest second that every active router has reported; a router silent for
+    `idle_timeout_ms` is not active.
     """
 
     def __init__(self, *, retain_s: int = 600, grace_s: int = 2, idle_timeout_ms: int = 5_000) -> None:
