@@ -1,7 +1,7 @@
 """Event-time panes of one second, built from the outcomes that routers report.
 
-The same outcomes in any order make the same panes; a redelivered one counts once; memory is bounded by `retain_s`,
-counted back from the newest second seen. No clock: arrival times are arguments.
+The same outcomes in any order make the same panes; a redelivered one counts once; memory is bounded by
+`retain_s`, counted back from the newest second seen. No clock: arrival times are arguments.
 """
 
 from collections.abc import Iterator
