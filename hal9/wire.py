@@ -16,7 +16,14 @@ ID, OPERATION, DEADLINE = "id", "operation", "deadline-ms"
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 POSITION, EPOCH, PRIMARY, SHADOW, TWIN = "position", "epoch", "primary", "shadow", "twin"
 AFTER_SEAL, TERM, REJECTED = "after-seal", "term", "rejected"
-ROLE, STATUS, ERROR, STATE_VERSION, CHANGE, STATE_DIFF = "role", "status", "error", "state-version", "change", "state-diff"
+ROLE, STATUS, ERROR, STATE_VERSION, CHANGE, STATE_DIFF = (
+    "role",
+    "status",
+    "error",
+    "state-version",
+    "change",
+    "state-diff",
+)
 SERVED_BY = "served-by"
 VERSION, ORIGIN, ANSWER_STATUS, ANSWER_ERROR, LAYER = "version", "origin", "answer-status", "answer-error", "layer"
 SOURCE = "source"
@@ -34,6 +41,8 @@ STATE_DIFF_BYTES = 4096
 
 _OPERATION = re.compile(rb"[a-z0-9_.-]{1,64}")
 _DECIMAL = re.compile(rb"[0-9]{1,16}")
+_UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)
+"""What a missing, malformed or null header raises when it is decoded: Kafka allows header values that are null."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ def default_id(topic: str, partition: int, offset: int) -> str:
     return f"{topic}-{partition}-{offset}"
 
 
-def parse_request(record: Record, topic: str, partition: int, now_ms: int, limits: Limits) -> Request:
+def parse_request(record: Record, topic: str, partition: int, now_ms: float, limits: Limits) -> Request:
     """Read the headers of a request. Never raises: what is wrong is in `rejected`, the first reason found."""
     rejected: str | None = None
     request_id = operation = deadline = traceparent = None
@@ -114,7 +123,7 @@ def parse_request(record: Record, topic: str, partition: int, now_ms: int, limit
     headers = record.headers
     size = 0
     for name, value in headers:
-        size += len(name) + len(value or b"")
+        size += (len(name) if name.isascii() else len(name.encode())) + len(value or b"")
         if name in OURS:
             continue
         if name == ID and request_id is None:
@@ -129,7 +138,7 @@ def parse_request(record: Record, topic: str, partition: int, now_ms: int, limit
             passed_on.append((name, value or b""))
     if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
         rejected = "bad-headers"
-        passed_on = []
+        passed_on, traceparent = [], None
     name_of = _identity(request_id)
     if name_of is None:
         rejected = rejected or ("bad-id" if request_id is not None else None)
@@ -204,7 +213,7 @@ def parse_dispatched(record: Record) -> Dispatched:
             rejected.decode() if rejected is not None else None,
             fields.get(TRACEPARENT),
         )
-    except (KeyError, ValueError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Poison("bad-dispatched", str(error)) from error
 
 
@@ -226,10 +235,10 @@ def parse_response(record: Record) -> Response:
     fields = dict(record.headers)
     position = parse_position(fields.get(POSITION))
     role, status = fields.get(ROLE, b"primary"), fields.get(STATUS)
-    epoch = fields.get(EPOCH, b"")
+    epoch = fields.get(EPOCH) or b""
     if position is None or status not in (b"ok", b"error") or not _DECIMAL.fullmatch(epoch):
         raise Poison("bad-response", f"headers {sorted(fields)}")
-    version = fields.get(STATE_VERSION, b"0")
+    version = fields.get(STATE_VERSION) or b"0"
     return Response(
         position[1],
         int(epoch),
@@ -270,7 +279,7 @@ def parse_change(record: Record) -> Change:
             status.decode() if status is not None else None,
             error.decode() if error is not None else None,
         )
-    except (KeyError, ValueError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Poison("bad-change", str(error)) from error
 
 

@@ -9,7 +9,9 @@ from schemas.base import Count, System, TimestampMs
 
 Sketch = Annotated[
     dict[int, Count],
-    Meta(description="latency histogram: bucket i counts values in (1.02**(i-1), 1.02**i] microseconds; see hal9.stats"),
+    Meta(
+        description="latency histogram: bucket i counts values in (1.02**(i-1), 1.02**i] microseconds; see hal9.stats"
+    ),
 ]
 
 
@@ -52,9 +54,13 @@ class Status(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Heartbeat of one instance of a service, every 500 ms; the key is the instance."""
 
     instance: Annotated[str, Meta(max_length=128)]
-    service: Annotated[str, Meta(max_length=64, description="router, migrator, guardian, orchestrator, flat, hierarchical")]
+    service: Annotated[
+        str, Meta(max_length=64, description="router, migrator, guardian, orchestrator, flat, hierarchical")
+    ]
     at_ms: TimestampMs
-    epochs: Annotated[dict[int, int], Meta(description="per partition: newest marker read back (router), seal (others)")] = {}
+    epochs: Annotated[
+        dict[int, int], Meta(description="per partition: newest marker read back (router), seal (others)")
+    ] = {}
     in_flight: Count = 0
     waiting: Count = 0
     lag: Annotated[dict[str, int], Meta(description="records not read yet, per topic")] = {}

@@ -73,10 +73,12 @@ class Spans:
 
     def newest(self) -> int:
         """The greatest epoch of any bucket or key."""
-        return max(max(self.epochs), max(self.keys.values(), default=0))
+        return max(*self.epochs, *self.keys.values(), 0)
 
     def raised(self, low: int, high: int, epoch: int) -> "Spans":
         """The same, with at least `epoch` in the buckets low <= b < high."""
+        if low >= high:
+            return Spans(list(self.bounds), list(self.epochs), dict(self.keys))
         cuts = sorted({*self.bounds, *(c for c in (low, high) if 0 < c < BUCKETS)})
         bounds: list[int] = []
         epochs: list[int] = []
@@ -105,7 +107,7 @@ class Spans:
     def lost(self, route: Route, system: System, epoch: int, salt: str) -> "Spans":
         """What a seal of `epoch` makes of it: buckets and keys that `system` does not own in `route`."""
         low, high = (0, route.bound) if system == FLAT else (route.bound, BUCKETS)
-        spans = self.raised(low, high, epoch) if low < high else Spans(list(self.bounds), list(self.epochs), dict(self.keys))
+        spans = self.raised(low, high, epoch)
         for key in {*route.pins, *self.keys}:
             bucket = bucket_of(salt, key.encode())
             held = self.at(bucket, key)
@@ -124,6 +126,7 @@ class Spans:
     def of(spans: wire_state.Spans) -> "Spans":
         """What a marker carries; malformed ones raise ValueError."""
         bounds = spans.bounds
-        if not bounds or len(bounds) != len(spans.epochs) or bounds[-1] != BUCKETS or sorted(set(bounds)) != bounds:
+        rising = bool(bounds) and bounds[0] > 0 and bounds[-1] == BUCKETS and sorted(set(bounds)) == bounds
+        if not rising or len(bounds) != len(spans.epochs):
             raise ValueError(f"not a step function over the buckets: {spans}")
         return Spans(list(bounds), list(spans.epochs), dict(spans.keys))

@@ -111,7 +111,7 @@ class PartitionCore(Protocol):
     partition: int
     effects: Effects
 
-    def start(self, committed: Mapping[str, Commit], now_ms: int) -> Mapping[str, int]:
+    def start(self, committed: Mapping[str, Commit], now_ms: float) -> Mapping[str, int]:
         """Begin: the offset (or EARLIEST, LATEST) from which to read each of `reads`."""
         ...
 
@@ -119,27 +119,27 @@ class PartitionCore(Protocol):
         """Whether the core takes records of `log` now (an unclaimed one); the runtime pauses it otherwise."""
         ...
 
-    def read(self, log: str, records: Sequence[Record], now_ms: int) -> None:
+    def read(self, log: str, records: Sequence[Record], now_ms: float) -> None:
         """Records of `log`, in offset order, each exactly once per incarnation (compaction leaves gaps)."""
         ...
 
-    def end(self, log: str, offset: int, now_ms: int) -> None:
+    def end(self, log: str, offset: int, now_ms: float) -> None:
         """The end offset of `log` that was asked for: the next one to be written."""
         ...
 
-    def scanned(self, log: str, records: Sequence[Record], next_offset: int, now_ms: int) -> None:
+    def scanned(self, log: str, records: Sequence[Record], next_offset: int, now_ms: float) -> None:
         """A piece of a range asked for by `scan`, ending before `next_offset`."""
         ...
 
-    def acked(self, send: Send, now_ms: int) -> None:
+    def acked(self, send: Send, now_ms: float) -> None:
         """A send to an unclaimed log is stored, at `send.offset`."""
         ...
 
-    def control(self, state: "ControlState", now_ms: int) -> None:
+    def control(self, state: "ControlState", now_ms: float) -> None:
         """The folded control log has moved on (also called once after `start`)."""
         ...
 
-    def tick(self, now_ms: int) -> None:
+    def tick(self, now_ms: float) -> None:
         """Time passes: called at least every 100 ms."""
         ...
 

@@ -39,6 +39,7 @@ class Validity:
         self.seal: Seal | None = None
         self.lost = Spans()
         self._newest_lost = 0
+        self._saved: list[tuple[int, str]] = [(0, "")]
 
     def __repr__(self) -> str:
         return f"Validity(claim={self.claim}, epoch={self.epoch}, seals={sorted(self.seals)})"
@@ -54,9 +55,12 @@ class Validity:
         key = record.key
         if key is not None and key[:1] == b"\0":
             try:
-                return self._mark(record, key)
+                kind = self._mark(record, key)
             except (Poison, ValueError):
                 return "void"
+            if kind != "void":
+                self._saved.append((record.offset + 1, self._save()))
+            return kind
         term = wire.number(record.headers, wire.TERM)
         if term is None or term < self.claim:
             return "void"
@@ -105,8 +109,16 @@ class Validity:
         self.marker, self.epoch = marker, marker.route.epoch
         return "marker"
 
-    def saved(self) -> str:
-        """What a reader that starts later must know, as text for `Validity.restore` (rides in commit metadata)."""
+    def saved(self, position: int) -> str:
+        """What a reader that starts at `position` must know, as text for `restore` (rides in commit metadata).
+
+        Positions may only grow from call to call: what lies before is forgotten.
+        """
+        while len(self._saved) > 1 and self._saved[1][0] <= position:
+            del self._saved[0]
+        return self._saved[0][1]
+
+    def _save(self) -> str:
         seals = sorted(self.seals) if self._system is not None else []
         saved = _Saved(claim=self.claim, marker=self.marker, seals=seals, lost=self.lost.wire())
         return b64encode(encode(saved)).decode()
@@ -120,11 +132,18 @@ class Validity:
         except ValueError as error:
             raise Poison("bad-metadata", str(error)) from error
         state = decode(_saved_decoder, data)
+        try:
+            lost = Spans.of(state.lost)
+            if state.marker is not None:
+                Spans.of(state.marker.moved)
+        except ValueError as error:
+            raise Poison("bad-metadata", str(error)) from error
         self.claim, self.marker = state.claim, state.marker
         self.epoch = state.marker.route.epoch if state.marker else 0
         self.seals = dict.fromkeys(state.seals, -1)
-        self.lost = Spans.of(state.lost)
+        self.lost = lost
         self._newest_lost = self.lost.newest()
+        self._saved = [(0, saved)]
 
 
 class _Saved(Struct, frozen=True, omit_defaults=True):

@@ -1,0 +1,1 @@
+"""The router: sequences requests into `dispatched`, merges responses, compares."""

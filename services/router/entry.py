@@ -1,0 +1,81 @@
+"""One request on its way through the router. Pure."""
+
+from dataclasses import dataclass
+
+from hal9.wire import Request
+from schemas.base import System
+
+
+@dataclass(slots=True)
+class Key:
+    """What the router knows of a neuron id: computed once, for hashing costs more than looking up."""
+
+    text: str
+    bucket: int
+    shadow_bucket: int
+    misplaced_to: int | None
+
+
+@dataclass(slots=True)
+class Result:
+    """What one system made of the request."""
+
+    ok: bool
+    error: bytes | None
+    value: bytes | None
+    state_version: int
+    state_diff: bytes | None = None
+
+
+class Entry:
+    """A request from the moment it is read until its answer is acknowledged and its id has left the window.
+
+    `offset` is where it lies on `dispatched` (None: not read back yet), `epoch` and `owner` are those of its last dispatch.
+    `away` is the epoch in which its bucket moved while it was in flight. `answers_at` is a position on `responses` that no
+    answer to it, or to a later request, can precede. `sending` counts its records on `dispatched` that are not read back.
+    """
+
+    __slots__ = (
+        "answered",
+        "answers_at",
+        "away",
+        "epoch",
+        "key",
+        "known",
+        "offset",
+        "owner",
+        "position",
+        "primary",
+        "received_ms",
+        "rejected",
+        "request",
+        "response_offset",
+        "sending",
+        "shadow",
+        "shadowed",
+        "span",
+        "value",
+    )
+
+    def __init__(
+        self, position: int, key: bytes | None, known: Key | None, request: Request, value: bytes | None
+    ) -> None:
+        self.position, self.key, self.known, self.request, self.value = position, key, known, request, value
+        self.offset: int | None = None
+        self.epoch = 0
+        self.owner: System | None = None
+        self.away: int | None = None
+        self.answered = False
+        self.sending = 0
+        self.rejected: str | None = request.rejected
+        self.answers_at = 0
+        self.received_ms = 0.0
+        self.response_offset: int | None = None
+        self.span: object = None
+        self.shadow: System | None = None
+        self.primary: Result | None = None
+        self.shadowed: Result | None = None
+
+    def __repr__(self) -> str:
+        at = f"{self.owner}@{self.epoch}" if self.owner else "waiting"
+        return f"<Entry {self.position} {self.request.id} {self.key!r} {at}{' away' if self.away is not None else ''}>"

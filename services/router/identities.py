@@ -1,0 +1,73 @@
+"""The id window: one id of a key is one request, for a minute after the first. Pure.
+
+Answers are kept so that a repeat gets the first one's; their values within a byte budget, the oldest given up first.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+
+from hal9.log.effects import Headers
+
+Identity = tuple[bytes | None, str]
+
+
+@dataclass(slots=True)
+class Known:
+    """The first request with an id: its position (-1: known from its answer alone) and, once there, its answer."""
+
+    position: int
+    seen_ms: float
+    headers: Headers | None = None
+    value: bytes | None = None
+    gone: bool = False
+    """The value was given up for the budget."""
+
+
+class Identities:
+    """Ids of one partition, in order of first sight."""
+
+    def __init__(self, window_ms: float, value_budget: int) -> None:
+        self._window_ms, self._budget = window_ms, value_budget
+        self._known: OrderedDict[Identity, Known] = OrderedDict()
+        self._valued: deque[Known] = deque()
+        self._held = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def first(self, key: bytes | None, name: str) -> Known | None:
+        """The first request of this id and key within the window."""
+        return self._known.get((key, name))
+
+    def see(self, key: bytes | None, name: str, position: int, now_ms: float) -> None:
+        """Note a request; the first one of an id stays."""
+        if (key, name) not in self._known:
+            self._known[key, name] = Known(position, now_ms)
+
+    def answer(self, key: bytes | None, name: str, headers: Headers, value: bytes | None, now_ms: float) -> None:
+        """Note the answer of an id; the first one stays."""
+        known = self._known.get((key, name))
+        if known is None:
+            known = self._known[key, name] = Known(-1, now_ms)
+        if known.headers is None:
+            known.headers, known.value = headers, value
+            if value:
+                self._held += len(value)
+                self._valued.append(known)
+
+    def expire(self, now_ms: float) -> None:
+        """Forget ids older than the window, and the oldest values beyond the budget (their ids stay: one id is one request)."""
+        oldest = now_ms - self._window_ms
+        while self._known:
+            identity, known = next(iter(self._known.items()))
+            if known.seen_ms > oldest:
+                break
+            del self._known[identity]
+            self._drop(known)
+        while self._held > self._budget and self._valued:
+            self._drop(self._valued.popleft())
+
+    def _drop(self, known: Known) -> None:
+        self._held -= len(known.value or b"")
+        known.gone = known.gone or known.value is not None
+        known.value = None
