@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from hal9.settings.loading import masked_url
 from stack.errors import Corrupt, FetchFailed
 
 Progress = Callable[[str], None]
@@ -97,7 +98,7 @@ def _is_right(path: Path, artefact: Artefact) -> bool:
 def _fetch_all(missing: list[Artefact], cache: Path, base_url: str, version: str, progress: Progress) -> None:
     total = sum(artefact.size for artefact in missing)
     done = told = 0
-    progress(f"fetching Kafka {version}: {len(missing)} files, {total / 1e6:.0f} MB, from {base_url}")
+    progress(f"fetching Kafka {version}: {len(missing)} files, {total / 1e6:.0f} MB, from {masked_url(base_url)}")
     stopped = threading.Event()
     with ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="fetch") as pool:
         jobs = {pool.submit(_fetch, artefact, cache, base_url, stopped): artefact for artefact in missing}
@@ -120,23 +121,23 @@ def _fetch(artefact: Artefact, cache: Path, base_url: str, stopped: threading.Ev
     url = f"{base_url}/{artefact.path}"
     part = cache / f"{artefact.name}.part"
     try:
-        found = _download_patiently(url, part, stopped)
+        found = _download_patiently(url, artefact.size, part, stopped)
         if found != artefact.sha256:
-            raise Corrupt(f"{url} has SHA-256 {found}, the lock names {artefact.sha256}")
+            raise Corrupt(f"{masked_url(url)} has SHA-256 {found}, the lock names {artefact.sha256}")
         part.replace(cache / artefact.name)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _download_patiently(url: str, part: Path, stopped: threading.Event) -> str:
+def _download_patiently(url: str, size: int, part: Path, stopped: threading.Event) -> str:
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            return _download(url, part, stopped)
+            return _download(url, size, part, stopped)
         except (OSError, http.client.HTTPException) as error:
             if attempt == _ATTEMPTS or stopped.is_set() or _is_refusal(error):
                 reason = error.reason if isinstance(error, urllib.error.URLError) else error
                 raise FetchFailed(
-                    f"cannot fetch {url}: {reason}. The first start needs the network once; "
+                    f"cannot fetch {masked_url(url)}: {reason}. The first start needs the network once; "
                     "HAL9_STACK__MAVEN_BASE names another mirror, HAL9_KAFKA__BOOTSTRAP a Kafka of your own"
                 ) from error
     raise AssertionError("the last attempt returned or raised")
@@ -147,16 +148,20 @@ def _is_refusal(error: Exception) -> bool:
     return isinstance(error, urllib.error.HTTPError) and error.code < http.HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-def _download(url: str, part: Path, stopped: threading.Event) -> str:
+def _download(url: str, size: int, part: Path, stopped: threading.Event) -> str:
     """Writes the body to `part` and returns its SHA-256; raises OSError on any failure to get all of it."""
     digest = hashlib.sha256()
+    written = 0
     # The base address is the operator's setting, so its scheme is the operator's choice.
     with urllib.request.urlopen(url, timeout=_SOCKET_TIMEOUT_S) as body, part.open("wb") as out:  # noqa: S310
-        while chunk := body.read(_CHUNK_BYTES):
+        # At most one chunk more than it should be: that is enough to see that it is another file.
+        while written <= size and (chunk := body.read(_CHUNK_BYTES)):
             if stopped.is_set():
                 raise InterruptedError("another file failed")
             digest.update(chunk)
-            out.write(chunk)
+            written += out.write(chunk)
         out.flush()
         os.fsync(out.fileno())
+    if written < size:
+        raise ConnectionResetError(f"the connection ended after {written} of {size} bytes")
     return digest.hexdigest()

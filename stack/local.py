@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from hal9.settings import Stack
 from stack.artefacts import Lock, Progress, ensure
 from stack.errors import StartFailed
 from stack.java import java
@@ -19,7 +20,7 @@ from stack.kafka import KafkaServer
 from stack.ports import free_ports, is_free
 from stack.probe import kafka_is_ready, redis_is_ready
 from stack.process import Supervised, tail
-from stack.settings import StackSettings
+from stack.settings import cache_dir, from_environment
 from stack.state import Server, StateFile
 from stack.valkey import valkey_command, valkey_program
 
@@ -71,6 +72,8 @@ class LocalStack:
         redis: run a Valkey.
         detached: the servers outlive this process, until `down`.
         settings: where downloads come from and go to; by default, from the environment.
+        timeout_s: how long `up` waits for a server to answer (default 90), and `down` for one to end before
+            it is killed (default 15).
     """
 
     def __init__(
@@ -80,13 +83,16 @@ class LocalStack:
         kafka: bool = True,
         redis: bool = True,
         detached: bool = False,
-        settings: StackSettings | None = None,
+        settings: Stack | None = None,
+        timeout_s: float | None = None,
     ) -> None:
-        self._directory = data_dir.absolute()
+        self.directory = data_dir.absolute()
+        self._start_deadline_s = timeout_s or _START_DEADLINE_S
+        self._stop_grace_s = timeout_s or _STOP_GRACE_S
         self._names = [name for name, wanted in ((REDIS, redis), (KAFKA, kafka)) if wanted]
         self._detached = detached
-        self._settings = settings or StackSettings.from_environment()
-        self._state = StateFile(self._directory)
+        self._settings = settings or from_environment()
+        self._state = StateFile(self.directory)
         self._children: dict[str, Supervised] = {}
 
     def __enter__(self) -> Self:
@@ -105,7 +111,7 @@ class LocalStack:
         Raises:
             FetchFailed, Corrupt: the first start could not fetch Kafka.
             NoRuntime: no Java or Valkey for this machine.
-            StartFailed: a server ended or did not answer within 90 s; what this call started is stopped.
+            StartFailed: a server ended or did not answer in time; what this call started is stopped.
         """
         with self._state.held(), ExitStack() as undo:
             servers = self._state.read()
@@ -130,7 +136,7 @@ class LocalStack:
         self._stop(self._names)
         if purge:
             for name in (*self._names, "logs"):
-                shutil.rmtree(self._directory / name, ignore_errors=True)
+                shutil.rmtree(self.directory / name, ignore_errors=True)
 
     def status(self) -> list[ServerStatus]:
         """One entry per server, by looking at the processes and asking the ports."""
@@ -146,18 +152,19 @@ class LocalStack:
 
     def log(self, name: str) -> Path:
         """The log file of `kafka` or `redis`."""
-        return self._directory / "logs" / f"{name}.log"
+        return self.directory / "logs" / f"{name}.log"
 
     def _prepare(self, name: str, before: Server | None, progress: Progress) -> tuple[Command, Ports]:
         # The ports of before if they are still free, so that clients find a restarted server again.
         again = before is not None and all(map(is_free, before.ports))
         ports = before.ports if before is not None and again else tuple(free_ports(_PORTS[name]))
-        home = self._directory / name
+        home = self.directory / name
         home.mkdir(parents=True, exist_ok=True)
         if name == REDIS:
             return valkey_command(valkey_program(), home, ports[0]), ports
-        lock, cache = Lock.packaged(), self._settings.cache_dir
-        jars = ensure(lock, cache / "kafka" / lock.kafka, self._settings.maven_base, progress)
+        lock = Lock.packaged()
+        cache = cache_dir(self._settings) / "kafka" / lock.kafka
+        jars = ensure(lock, cache, self._settings.maven_base, progress)
         server = KafkaServer(home, java(), jars)
         server.configure(*ports)
         progress(f"starting Kafka {lock.kafka}")
@@ -168,26 +175,26 @@ class LocalStack:
         before = self._children.get(name)
         if before is not None:
             before.stop()  # it is dead: this collects it
-        home = self._directory / name
+        home = self.directory / name
         child = Supervised(name, command, log=self.log(name), cwd=home, detached=self._detached)
         process = child.start()
         self._children[name] = child
         return Server(process.pid, process.start, ports[0], ports)
 
     def _await_ready(self, name: str, server: Server) -> None:
-        deadline = time.monotonic() + _START_DEADLINE_S
+        deadline = time.monotonic() + self._start_deadline_s
         while not _READY[name]("127.0.0.1", server.port):
             if not server.process.is_alive():
                 raise StartFailed(f"{name} ended while starting\n{tail(self.log(name), 20)}")
             if time.monotonic() >= deadline:
                 raise StartFailed(
-                    f"{name} did not answer on 127.0.0.1:{server.port} within {_START_DEADLINE_S:.0f} s\n"
+                    f"{name} did not answer on 127.0.0.1:{server.port} within {self._start_deadline_s:g} s\n"
                     f"{tail(self.log(name), 20)}"
                 )
             time.sleep(_POLL_S)
 
     def _stop(self, names: list[str]) -> None:
-        if names and self._directory.exists():
+        if names and self.directory.exists():
             with self._state.held():
                 self._stop_held(names)
 
@@ -196,9 +203,9 @@ class LocalStack:
         for name in names:
             child, server = self._children.pop(name, None), servers.pop(name, None)
             if child is not None:
-                child.stop(_STOP_GRACE_S)
+                child.stop(self._stop_grace_s)
             if server is not None and (child is None or child.pid != server.pid):
-                server.process.stop(_STOP_GRACE_S)
+                server.process.stop(self._stop_grace_s)
         self._state.write(servers)
 
     def _status_of(self, name: str, server: Server | None) -> ServerStatus:

@@ -12,9 +12,7 @@ _METADATA_KEY, _METADATA_VERSION = 3, 1
 def kafka_is_ready(host: str, port: int) -> bool:
     """Whether a broker answers at this address and counts itself a live member of its cluster."""
     client = b"probe"
-    body = (
-        struct.pack(">hhih", _METADATA_KEY, _METADATA_VERSION, 1, len(client)) + client + struct.pack(">i", 0)
-    )
+    body = struct.pack(">hhih", _METADATA_KEY, _METADATA_VERSION, 1, len(client)) + client + struct.pack(">i", 0)
     try:
         with socket.create_connection((host, port), _SOCKET_TIMEOUT_S) as connection:
             connection.sendall(struct.pack(">i", len(body)) + body)

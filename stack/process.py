@@ -1,4 +1,4 @@
-"""One supervised child process: its output goes to a log file, and it ends with its parent, however that ends.
+"""One supervised child process: it writes to a log file and ends with its parent, however that ends.
 
 Each child leads a session of its own, so Ctrl-C in a terminal reaches the parent alone, which stops its
 children in the order that it wants.

