@@ -1,0 +1,1 @@
+"""Keeps both stores current, in both directions, and proves it."""
