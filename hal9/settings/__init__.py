@@ -1,6 +1,6 @@
 """Settings: defaults, then a TOML file, then the environment (`HAL9_<SECTION>__<NAME>`).
 
-Unknown keys are refused. A wrong one raises `ConfigError`: the setting, its value, its origin, the nearest right one.
+Unknown keys are refused. A wrong one raises `ConfigError`: setting, value, origin and the nearest right one.
 """
 
 from hal9.settings.loading import load

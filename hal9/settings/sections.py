@@ -183,9 +183,9 @@ class Stack(Struct, frozen=True, kw_only=True):
 
     dir: Annotated[str, Meta(description="data and logs; empty: ~/.local/share/hal9/stack")] = ""
     maven_base: Annotated[Address, Meta(description="where Kafka's jars come from")] = (
-        "https://repo.maven.apache.org/maven2"
+        "https://repo1.maven.org/maven2"
     )
-    cache: Annotated[str, Meta(description="verified jars; empty: ~/.cache/hal9")] = ""
+    cache_dir: Annotated[str, Meta(description="downloads; empty: ~/.cache/hal9")] = ""
 
 
 class Client(Struct, frozen=True, kw_only=True):
