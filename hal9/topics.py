@@ -1,0 +1,204 @@
+"""The topics, declared once: names, partitions, settings; made and checked here.
+
+`Topics` knows the names; `create` makes what is missing and changes nothing that exists; `check` says what differs.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from hal9.connection import kafka_options
+from hal9.errors import Transient
+from hal9.log.topic_ids import topic_ids
+from hal9.settings.sections import Kafka
+from hal9.settings.sections import Topics as TopicSettings
+
+DAY_MS = 24 * 60 * 60 * 1000
+DEADLINE_S = 30.0
+_PAUSE_S = 0.05
+
+Config = Mapping[str, str]
+
+# The recent tail of a state log must be complete: a reader that comes back within a day finds every record. Deletions
+# stay readable for longer than any migration lasts.
+_STATE: Config = {
+    "cleanup.policy": "compact",
+    "min.compaction.lag.ms": str(DAY_MS),
+    "delete.retention.ms": str(90 * DAY_MS),
+}
+_EVENTS: Config = {"cleanup.policy": "delete"}
+# A deadline counts from when the log took the request, not from a client's clock.
+_REQUESTS: Config = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
+_FOREVER: Config = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+_LONG: Config = {"cleanup.policy": "delete", "retention.ms": str(90 * DAY_MS)}
+_HEARTBEATS: Config = {"cleanup.policy": "compact", "segment.ms": str(DAY_MS // 24)}
+
+_KEYED: Mapping[str, Config] = {
+    "requests": _REQUESTS,
+    "dispatched": _EVENTS,
+    "responses.flat": _EVENTS,
+    "responses.hierarchical": _EVENTS,
+    "responses": _EVENTS,
+    "divergences": _EVENTS,
+    "neurons.changes": _STATE,
+    "neurons.replica": _STATE,
+    "units.changes": _STATE,
+    "units.replica": _STATE,
+}
+_SINGLE: Mapping[str, Config] = {
+    "outcomes": _EVENTS,
+    "validations": _EVENTS,
+    "quarantine": _LONG,
+    "control": _FOREVER,
+    "status": _HEARTBEATS,
+}
+LOGS: tuple[str, ...] = (*_KEYED, *_SINGLE)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Names and shape of the topics of one installation. A *log* is a topic's name without the prefix."""
+
+    prefix: str = "hal9."
+    partitions: int = 12
+    replication_factor: int = 1
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    _names: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _logs: dict[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._names.update((log, self.overrides.get(log, self.prefix + log)) for log in LOGS)
+        self._logs.update((name, log) for log, name in self._names.items())
+
+    @staticmethod
+    def of(settings: TopicSettings) -> "Topics":
+        """As the settings have them."""
+        return Topics(settings.prefix, settings.partitions, settings.replication_factor, settings.overrides())
+
+    def name(self, log: str) -> str:
+        """The topic of a log; KeyError for a log that is not declared."""
+        return self._names[log]
+
+    def log(self, topic: str) -> str:
+        """The log of a topic; KeyError for a topic that is none of ours."""
+        return self._logs[topic]
+
+    def partitions_of(self, log: str) -> int:
+        """How many partitions a log has."""
+        return self.partitions if log in _KEYED else 1
+
+    def config(self, log: str) -> dict[str, str]:
+        """Settings of a log's topic, as `create` gives them and `check` wants them."""
+        replicas = str(max(1, self.replication_factor - 1))
+        return {**(_KEYED.get(log) or _SINGLE[log]), "min.insync.replicas": replicas}
+
+
+async def create(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S) -> list[str]:
+    """Make the topics that are missing; returns their names once each partition has a leader.
+
+    Raises:
+        Transient: Kafka did not do it in time, or refused.
+    """
+    wanted = [
+        NewTopic(
+            topics.name(log),
+            topics.partitions_of(log),
+            topics.replication_factor,
+            topic_configs=topics.config(log),
+        )
+        for log in LOGS
+    ]
+    async with _admin(kafka, deadline_s) as admin:
+        existing = set(await admin.list_topics())
+        missing = [topic for topic in wanted if topic.name not in existing]
+        if missing:
+            response = await admin.create_topics(missing)
+            for name, code, message, *_ in response.topic_errors:
+                if code not in (0, TopicAlreadyExistsError.errno):
+                    raise Transient(f"topic {name} was not created: {message or for_code(code).__name__}")
+        while not await _led(admin, [topic.name for topic in wanted]):  # noqa: ASYNC110  it is Kafka that is asked
+            await asyncio.sleep(_PAUSE_S)
+        return [topic.name for topic in missing]
+
+
+async def _led(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
+    described = await admin.describe_topics(names)
+    return all(
+        topic["error_code"] == 0 and topic["partitions"] and all(p["leader"] >= 0 for p in topic["partitions"])
+        for topic in described
+    )
+
+
+async def check(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S) -> list[str]:
+    """What is not as declared, one sentence for each topic or setting; empty if all is well.
+
+    Raises:
+        Transient: Kafka did not answer in time.
+    """
+    names = [topics.name(log) for log in LOGS]
+    async with _admin(kafka, deadline_s) as admin:
+        described = {topic["topic"]: topic for topic in await admin.describe_topics(None)}
+        present = [name for name in names if name in described]
+        configs = await _configs(admin, present)
+    problems = []
+    for name in names:
+        log = topics.log(name)
+        if name not in described:
+            problems.append(f"topic {name} does not exist")
+            continue
+        count, wanted = len(described[name]["partitions"]), topics.partitions_of(log)
+        if count != wanted:
+            problems.append(f"topic {name} has {count} partitions, not {wanted}")
+        problems += [
+            f"topic {name}: {key} is {configs[name].get(key)}, not {value}"
+            for key, value in topics.config(log).items()
+            if configs[name].get(key) != value
+        ]
+    return problems
+
+
+async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    found: dict[str, dict[str, str]] = {}
+    for response in await admin.describe_configs(resources):
+        for code, message, _, name, entries in response.resources:
+            if code:
+                raise Transient(f"settings of topic {name}: {message or for_code(code).__name__}")
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+async def topic_id(kafka: Kafka, topic: str, *, deadline_s: float = DEADLINE_S) -> str:
+    """The id that Kafka gave a topic when it was made: another one after the topic was deleted and made anew.
+
+    Raises:
+        Transient: the topic does not exist, or Kafka did not answer in time.
+    """
+    async with _admin(kafka, deadline_s) as admin:
+        found = await topic_ids(admin, [topic])
+    if topic not in found:
+        raise Transient(f"topic {topic} does not exist")
+    return found[topic]
+
+
+@asynccontextmanager
+async def _admin(kafka: Kafka, deadline_s: float) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client, whose use has a deadline; what Kafka refuses becomes Transient."""
+    admin = AIOKafkaAdminClient(**kafka_options(kafka))
+    try:
+        async with asyncio.timeout(deadline_s):
+            await admin.start()
+            yield admin
+    except TimeoutError as error:
+        raise Transient(f"Kafka at {kafka.bootstrap} did not answer within {deadline_s:g} s") from error
+    except (KafkaError, OSError) as error:
+        raise Transient(f"Kafka at {kafka.bootstrap}: {error}") from error
+    finally:
+        await admin.close()
