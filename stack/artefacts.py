@@ -134,6 +134,8 @@ def _download_patiently(url: str, size: int, part: Path, stopped: threading.Even
         try:
             return _download(url, size, part, stopped)
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it is the answer, too
             if attempt == _ATTEMPTS or stopped.is_set() or _is_refusal(error):
                 reason = error.reason if isinstance(error, urllib.error.URLError) else error
                 raise FetchFailed(

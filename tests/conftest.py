@@ -1,6 +1,7 @@
 """What every test may ask for: one real Kafka and Valkey per run."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -33,3 +34,17 @@ def bootstrap(endpoints: Endpoints) -> str:
 def redis_url(endpoints: Endpoints) -> str:
     """Of the Valkey. Keys: use a prefix of your own."""
     return endpoints.redis_url
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[[Callable[[], bool], str], None]:
+    """`eventually(condition, "what")`: waits for a condition, and fails after 30 s."""
+
+    def wait(condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 30.0
+        while not condition():
+            if time.monotonic() >= deadline:
+                pytest.fail(f"not within 30 s: {what}")
+            time.sleep(0.02)
+
+    return wait
