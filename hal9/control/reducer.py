@@ -132,7 +132,8 @@ def _refusal(state: ControlState, record: AnyControl) -> str | None:
         case Start():
             if record.expected_epoch != state.epoch:
                 return _moved_on(state, record.expected_epoch)
-            if state.plan is not None and state.rolled_back is None and not _finished(state):
+            stopped = state.rolled_back is not None or state.frozen is not None or _finished(state)
+            if state.plan is not None and not stopped:
                 return "a migration is under way"
         case RouteRecord():
             if record.expected_epoch != state.epoch:
