@@ -33,6 +33,9 @@ CLAIM, MARKER, SEAL = b"\0claim/", b"\0marker/", b"\0seal/"
 OURS = frozenset({POSITION, EPOCH, PRIMARY, SHADOW, TWIN, AFTER_SEAL, TERM, REJECTED})
 """Headers of a dispatched request that are dropped when a user sends them."""
 
+RESPONSE_STATUSES = {b"ok": "ok", b"error": "error", b"timeout": "timeout"}
+"""What a system says; `timeout`: the position was applied or passed long ago, and its answer is no longer kept."""
+
 MAX_HEADERS = 32
 MAX_HEADER_BYTES = 8 * 1024
 MAX_ID_BYTES = 128
@@ -41,8 +44,7 @@ STATE_DIFF_BYTES = 4096
 
 _OPERATION = re.compile(rb"[a-z0-9_.-]{1,64}")
 _DECIMAL = re.compile(rb"[0-9]{1,16}")
-_UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)
-"""What a missing, malformed or null header raises when it is decoded: Kafka allows header values that are null."""
+_UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)  # missing, malformed, null (Kafka allows null values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,7 @@ def default_id(topic: str, partition: int, offset: int) -> str:
 
 def parse_request(record: Record, topic: str, partition: int, now_ms: float, limits: Limits) -> Request:
     """Read the headers of a request. Never raises: what is wrong is in `rejected`, the first reason found."""
-    rejected: str | None = None
-    request_id = operation = deadline = traceparent = None
+    rejected = request_id = operation = deadline = traceparent = None
     passed_on: list[tuple[str, bytes]] = []
     headers = record.headers
     size = 0
@@ -224,7 +225,7 @@ class Response:
     position: int
     epoch: int
     role: bytes
-    ok: bool
+    status: str
     error: bytes | None
     state_version: int
     state_diff: bytes | None
@@ -236,14 +237,14 @@ def parse_response(record: Record) -> Response:
     position = parse_position(fields.get(POSITION))
     role, status = fields.get(ROLE, b"primary"), fields.get(STATUS)
     epoch = fields.get(EPOCH) or b""
-    if position is None or status not in (b"ok", b"error") or not _DECIMAL.fullmatch(epoch):
+    if position is None or status not in RESPONSE_STATUSES or not _DECIMAL.fullmatch(epoch):
         raise Poison("bad-response", f"headers {sorted(fields)}")
     version = fields.get(STATE_VERSION) or b"0"
     return Response(
         position[1],
         int(epoch),
         role,
-        status == b"ok",
+        RESPONSE_STATUSES[status],
         fields.get(ERROR),
         int(version) if _DECIMAL.fullmatch(version) else 0,
         fields.get(STATE_DIFF),

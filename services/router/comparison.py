@@ -8,7 +8,7 @@ import msgspec
 from hal9.wire import Response
 from schemas.base import FLAT, System, encode
 from schemas.reports import Divergence, DivergenceKind, FieldDifference
-from services.router.compare import Tolerance, differences
+from hal9.compare import Tolerance, differences
 from services.router.entry import Entry, Result
 from services.router.outcomes import OutcomeBook
 

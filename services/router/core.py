@@ -20,7 +20,7 @@ from hal9.log.validity import Validity
 from schemas.base import SYSTEMS, System, encode, other
 from schemas.reports import Quarantined
 from schemas.state import Claim, Marker
-from services.router.compare import Tolerance
+from hal9.compare import Tolerance
 from services.router.comparison import Comparer
 from services.router.entry import Entry, Key, Result
 from services.router.identities import Identities, Known
@@ -370,7 +370,7 @@ class RouterCore:
             if record.key is None or record.key[:1] != b"\0":
                 self._quarantine(f"responses.{system}", record, error, now_ms)
             return
-        result = Result(response.ok, response.error, record.value, response.state_version, response.state_diff)
+        result = Result(response.status == "ok", response.error, record.value, response.state_version, response.state_diff)
         if response.role != b"primary":
             found = self.comparer.shadow(system, response, result, now_ms)
             self._report(found)
@@ -379,10 +379,10 @@ class RouterCore:
         if entry is None or entry.owner != system or entry.epoch != response.epoch:
             return
         entry.response_offset = record.offset
-        if entry.shadow is not None:
+        if entry.shadow is not None and response.status != "timeout":
             self._report(self.comparer.primary(entry, result, now_ms))
         code = response.error.decode("utf-8", "replace") if response.error is not None else None
-        self._reply(entry, "ok" if response.ok else "error", record.value, code, now_ms)
+        self._reply(entry, response.status, record.value, code, now_ms)
 
     def _reply(self, entry: Entry, status: str, value: bytes | None, error: str | None, now_ms: float) -> None:
         headers = self._answer_headers(entry, status, error)

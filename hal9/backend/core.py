@@ -1,0 +1,594 @@
+"""A system's side of one partition: executes what was dispatched to it once per position, answers what was read back.
+
+Pure. Guarantees (DESIGN section 7): a position is applied once; an answer leaves only when the own changes before it
+were read back as valid, so it stays true whoever forwards it; a request of a moved bucket waits for its seal; a seal is
+sent when all before its marker was executed. The rules are those of `Backend` in the model, method by method.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import msgspec
+
+from hal9 import wire
+from hal9.backend.handler import BatchHandler, Item, Refused, Result
+from hal9.backend.shadows import Aligned, Shadow, Shadows
+from hal9.backend.store import NOTHING, EncodeError, Held, Kept, Store, envelope, read_change
+from hal9.compare import Tolerance, tree_differences
+from hal9.control.reducer import ROUTE_SALT, ControlState, salt
+from hal9.errors import Poison
+from hal9.keys import is_mark
+from hal9.log.effects import EARLIEST, Commit, Effects, NoTracer, Record, Send, Tracer
+from hal9.log.validity import Validity
+from schemas.base import FLAT, HIERARCHICAL, System, encode
+from schemas.reports import Quarantined
+from schemas.state import Claim, Marker, Seal
+
+METADATA_BYTES = 4000
+CHANGES: dict[System, str] = {FLAT: "neurons.changes", HIERARCHICAL: "units.changes"}
+REPLICA: dict[System, str] = {FLAT: "neurons.replica", HIERARCHICAL: "units.replica"}
+
+
+@dataclass(frozen=True, slots=True)
+class BackendConfig:
+    """Plain values; `unique` makes ids of claims (randomness comes from outside)."""
+
+    migration: str
+    instance: str
+    unique: Callable[[], str]
+    answers_ms: float = 75_000
+    """Longest deadline (60 s) and some: how long an answer by position is kept."""
+    value_bytes: int = 256 * 1024
+    state_bytes: int = 384 * 1024
+    batch: int = 256
+    backlog: int = 10_000
+    tolerance: Tolerance = field(default_factory=Tolerance)
+
+
+@dataclass(slots=True)
+class Task:
+    """A request dispatched to this system as primary: `offset` is where it lies on `dispatched`."""
+
+    offset: int
+    key: bytes
+    request: wire.Dispatched
+    value: bytes
+    span: object = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response that waits until the own changes up to `needs` were read back."""
+
+    needs: int
+    request: wire.Dispatched
+    key: bytes
+    role: bytes
+    status: str
+    error: str | None
+    value: bytes | None
+    held: Held
+    offset: int | None = None
+    diff: bytes | None = None
+    span: object = None
+
+
+@dataclass(slots=True)
+class Change:
+    """An own state record that was sent and not read back: a new version, or (`repair`) the present one again."""
+
+    key: bytes
+    held: Held
+    repair: bool = False
+
+
+class BackendCore:
+    """One partition, one incarnation; see `hal9.log.effects.PartitionCore` for the calls. Subclasses name the system."""
+
+    system: ClassVar[System]
+    reads: ClassVar[tuple[str, ...]]
+    claimed: ClassVar[tuple[str, ...]]
+
+    def __init__(
+        self, partition: int, config: BackendConfig, handler: BatchHandler, tracer: Tracer | None = None
+    ) -> None:
+        self.partition, self.config, self.handler = partition, config, handler
+        self.tracer = tracer or NoTracer()
+        self.effects = Effects()
+        self.changes, self.replica, self.responses = (
+            CHANGES[self.system],
+            REPLICA[self.system],
+            f"responses.{self.system}",
+        )
+        self.phase = "claim"
+        """claim: reading the own change log to the own claim; serve."""
+        self.term = -1
+        self.store = Store(config.answers_ms)
+        self.shadows = Shadows(self.store)
+        self.validity = Validity(system=self.system, salt=salt(config.migration, ROUTE_SALT))
+        self._replica_validity = Validity()
+        self._dispatch_validity = Validity()
+        self._claim = b""
+        self._next = dict.fromkeys(self.reads, 0)
+        self._replica_end: int | None = None
+        self._queues: dict[bytes, deque[Task]] = {}
+        self._ready: dict[bytes, None] = {}
+        self._blocked: dict[int, dict[bytes, None]] = {}
+        """Keys whose first request waits for the seal of an epoch in the replica log."""
+        self._unverified_wait: dict[bytes, None] = {}
+        """Keys whose first request waits until own changes from before its epoch were read back."""
+        self._unexecuted: dict[int, None] = {}
+        self._undone: dict[int, None] = {}
+        self._marks: deque[tuple[int, Marker]] = deque()
+        self._sealing: set[int] = set()
+        self._sequence = self._verified = 0
+        self._unconfirmed: deque[Change] = deque()
+        self._answers: deque[Answer] = deque()
+        self._repairs: dict[bytes, None] = {}
+        self._deleted: deque[tuple[float, bytes, int]] = deque()
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.partition} {self.phase}, term {self.term}, {len(self.store.states)} keys, "
+            f"{len(self._unexecuted)} to execute, {len(self._answers)} to answer>"
+        )
+
+    # ------------------------------------------------------------------ taking over
+    def start(self, committed: Mapping[str, Commit], now_ms: float) -> Mapping[str, int]:  # noqa: ARG002
+        """Claim the change log and read it from its start; `dispatched` from the commit."""
+        restore = committed.get("dispatched", Commit(EARLIEST))
+        try:
+            self._dispatch_validity.restore(restore.metadata)
+        except Poison:
+            restore = Commit(EARLIEST)
+        self._next["dispatched"] = max(restore.offset, 0)
+        self._claim = wire.CLAIM + self.config.unique().encode()
+        self._send(self.changes, self._claim, encode(Claim(instance=self.config.instance)), [])
+        return {"dispatched": restore.offset, self.changes: EARLIEST, self.replica: EARLIEST}
+
+    def wants(self, log: str) -> bool:
+        """Once it serves; no requests while too many wait."""
+        if log == "dispatched" and len(self._unexecuted) + len(self._answers) >= self.config.backlog:
+            return False
+        return self.phase == "serve"
+
+    def read(self, log: str, records: Sequence[Record], now_ms: float) -> None:
+        """Records of one log, in order; then whatever became possible is done."""
+        if not records:
+            return
+        if log == "dispatched":
+            for record in records:
+                self._dispatched(record, now_ms)
+        elif log == self.changes:
+            for record in records:
+                self._own(record, now_ms)
+        else:
+            for record in records:
+                self._replicated(record, now_ms)
+        self._next[log] = records[-1].offset + 1
+        self._proceed(now_ms)
+
+    def end(self, log: str, offset: int, now_ms: float) -> None:  # noqa: ARG002
+        """How far the replica log went when this incarnation began to serve."""
+        self._replica_end = offset
+        self._run_shadows(self.shadows.caught_up())
+
+    def scanned(self, log: str, records: Sequence[Record], next_offset: int, now_ms: float) -> None:
+        """Nothing is scanned here."""
+
+    def control(self, state: ControlState, now_ms: float) -> None:
+        """The route reaches a system by markers alone."""
+
+    # ------------------------------------------------------------------ the own change log, as read back
+    def _own(self, record: Record, now_ms: float) -> None:
+        kind = self.validity.feed(record)
+        if kind == "claim":
+            if record.key == self._claim:
+                self.term, self.phase = record.offset, "serve"
+                self.shadows.complete = self._replica_complete
+                self.effects.ask_end.append(self.replica)
+            elif self.term >= 0:
+                self.effects.restart = f"another {self.system} claimed the partition"
+        if is_mark(record.key) or record.key is None:
+            return
+        key = record.key
+        if self.term >= 0 and wire.number(record.headers, wire.TERM) == self.term and self._unconfirmed:
+            self._confirmed(record, self._unconfirmed.popleft(), kind == "data")
+        elif kind == "data":
+            self._noted(key, record, now_ms)
+        elif self.store.held(key).own:
+            self._repairs[key] = None
+
+    def _confirmed(self, record: Record, change: Change, valid: bool) -> None:
+        if change.repair:
+            if valid:
+                self._repairs.pop(change.key, None)
+            else:
+                self._repairs[change.key] = None
+            return
+        if not valid:
+            self.effects.restart = "an own change is void: rebuild from the logs"
+            return
+        self._verified = change.held.sequence
+        change.held.offset = record.offset
+        self._repairs.pop(change.key, None)
+
+    def _noted(self, key: bytes, record: Record, now_ms: float) -> None:
+        """A valid record of a predecessor."""
+        try:
+            change, found = read_change(record)
+        except Poison as error:
+            self._quarantine(self.changes, record, error, now_ms)
+            return
+        held = self.store.learn(key, change, found, record.timestamp, now_ms)
+        held.offset, held.own = record.offset, True
+        if self.store.held(key) is held:
+            self._repairs.pop(key, None)
+            if held.state is None and record.value is not None:
+                self._deleted.append((now_ms, key, held.version))
+
+    # ------------------------------------------------------------------ the replica log
+    def _replicated(self, record: Record, now_ms: float) -> None:
+        kind = self._replica_validity.feed(record)
+        if kind == "seal" and self._replica_validity.seal is not None:
+            for key in self._blocked.pop(self._replica_validity.seal.route.epoch, ()):
+                self._ready[key] = None
+        if kind != "data" or record.key is None:
+            return
+        try:
+            change, found = read_change(record)
+        except Poison as error:
+            self._quarantine(self.replica, record, error, now_ms)
+            return
+        key, before = record.key, self.store.held(record.key)
+        held = self.store.learn(key, change, found, record.timestamp, now_ms)
+        if self.store.held(key) is held:
+            self._repairs.pop(key, None)
+            self._run_shadows(self.shadows.applied(key, before, held, change, now_ms))
+
+    def _replica_complete(self) -> bool:
+        return self._replica_end is not None and self._next[self.replica] >= self._replica_end
+
+    # ------------------------------------------------------------------ dispatched requests
+    def _dispatched(self, record: Record, now_ms: float) -> None:
+        kind = self._dispatch_validity.feed(record)
+        if kind == "marker" and self._dispatch_validity.marker is not None:
+            self._marks.append((record.offset, self._dispatch_validity.marker))
+        if kind != "data" or record.key is None:
+            return
+        try:
+            request = wire.parse_dispatched(record)
+        except Poison as error:
+            self._quarantine("dispatched", record, error, now_ms)
+            return
+        if request.rejected is not None:
+            return
+        key, value = record.key, record.value or b""
+        mutating = request.operation not in self.handler.read_only
+        if request.shadow == self.system:
+            shadow = Shadow(key, request, value, mutating, self.shadows.last_change.get(key))
+            self._run_shadows(self.shadows.add(shadow))
+        self.shadows.dispatched(key, request.position, mutating)
+        if request.primary == self.system:
+            task = Task(record.offset, key, request, value)
+            self._unexecuted[record.offset] = self._undone[record.offset] = None
+            self._queues.setdefault(key, deque()).append(task)
+            if len(self._queues[key]) == 1:
+                self._ready[key] = None
+
+    # ------------------------------------------------------------------ execution
+    def _proceed(self, now_ms: float) -> None:
+        if self.phase != "serve" or self.effects.restart is not None:
+            return
+        if self._unverified_wait:
+            self._ready.update(self._unverified_wait)
+            self._unverified_wait.clear()
+        while self._ready:
+            self._round(now_ms)
+        self._seal()
+        self._repair()
+        self._respond()
+
+    def _round(self, now_ms: float) -> None:
+        """Take the first request of each ready key, run them as one batch."""
+        batch: list[Task] = []
+        for key in list(self._ready)[: self.config.batch]:
+            task = self._take(key, now_ms)
+            if task is not None:
+                batch.append(task)
+        items: list[Item] = [(self.store.held(t.key).state, t.request.operation, t.value) for t in batch]
+        for task, result in zip(batch, run(self.handler, items), strict=True):
+            self._executed(task, result, now_ms)
+
+    def _take(self, key: bytes, now_ms: float) -> Task | None:
+        """The first request of a key, if it is to be executed now.
+
+        Cases, as in the model's `execute`: it waits for a seal; it waits for own changes to be read back; a seal voids it already; it is answered from what is
+        kept; its answer is forgotten; it is to be executed.
+        """
+        queue = self._queues[key]
+        task = queue[0]
+        request = task.request
+        current = self.store.held(key)
+        if request.after_seal and request.after_seal not in self._replica_validity.seals:
+            del self._ready[key]
+            self._blocked.setdefault(request.after_seal, {})[key] = None
+            return None
+        if request.after_seal and current.epoch < request.after_seal and current.sequence > self._verified:
+            del self._ready[key]
+            self._unverified_wait[key] = None
+            return None
+        queue.popleft()
+        del self._unexecuted[task.offset]
+        if not queue:
+            del self._queues[key]
+            del self._ready[key]
+        if self.validity.sealed(request.epoch, key):
+            self._undone.pop(task.offset, None)
+            return None
+        if request.operation not in self.handler.read_only:
+            kept = self.store.kept.get(request.position)
+            if kept is not None:
+                self._answer(task, kept.status, kept.error, kept.answer, kept.held, kept.held.sequence)
+                return None
+            if request.position <= current.position:
+                self._answer(task, "timeout", "forgotten", None, NOTHING, self._sequence)
+                return None
+        if request.traceparent is not None:
+            task.span, request.traceparent = self.tracer.begin(
+                "process dispatched", request.traceparent, {"hal9.operation": request.operation}
+            )
+        return task
+
+    def _executed(self, task: Task, result: Result, now_ms: float) -> None:
+        current = self.store.held(task.key)
+        if task.request.operation in self.handler.read_only:
+            status, error, answer = self._outcome(result)
+            self._answer(task, status, error, answer, current, self._sequence)
+            return
+        state = current.state
+        status, error, answer = self._outcome(result)
+        value = b""
+        if status == "ok" and not isinstance(result, Refused):
+            state = result[0]
+            error, value = self._encoded(state, answer)
+            if error is not None:
+                status, state, answer = "error", current.state, None
+        if status == "error":
+            value = envelope(state, answer)
+        self._sequence += 1
+        held = Held(current.version + 1, state, task.request.position, task.request.epoch, self._sequence, None, True)
+        self.store.states[task.key] = held
+        self.store.keep(task.request.position, Kept(status, error, answer, held, now_ms))
+        if state is None:
+            self._deleted.append((now_ms, task.key, held.version))
+        self._append(Change(task.key, held), value, status, error, held.epoch)
+        self._answer(task, status, error, answer, held, self._sequence)
+
+    def _outcome(self, result: Result) -> tuple[str, str | None, bytes | None]:
+        if isinstance(result, Refused):
+            return "error", result.code, None
+        if len(result[1]) > self.config.value_bytes:
+            return "error", "answer-too-large", None
+        return "ok", None, result[1]
+
+    def _encoded(self, state: object, answer: bytes | None) -> tuple[str | None, bytes]:
+        """(error code, value) of a change record."""
+        if state is not None and not isinstance(state, dict):
+            return "bad-state", b""
+        try:
+            value = envelope(state, answer)
+        except EncodeError:
+            return "bad-state", b""
+        return ("state-too-large", b"") if len(value) > self.config.state_bytes + len(answer or b"") else (None, value)
+
+    def _append(self, change: Change, value: bytes | None, status: str | None, error: str | None, epoch: int) -> None:
+        held = change.held
+        headers = wire.change_headers(
+            wire.Change(held.version, held.position if held.position >= 0 else None, epoch, self.system, status, error),
+            self.partition,
+            self.term,
+        )
+        self._unconfirmed.append(change)
+        self._send(self.changes, change.key, value, headers, change)
+
+    # ------------------------------------------------------------------ answers
+    def _answer(self, task: Task, status: str, error: str | None, value: bytes | None, held: Held, needs: int) -> None:
+        self._answers.append(
+            Answer(needs, task.request, task.key, b"primary", status, error, value, held, task.offset, span=task.span)
+        )
+
+    def _respond(self) -> None:
+        """Send what is true by now: everything it rests on was read back as valid."""
+        while self._answers and self._answers[0].needs <= self._verified:
+            answer = self._answers.popleft()
+            request = answer.request
+            headers = [
+                (wire.ID, request.id.encode()),
+                (wire.POSITION, b"%d:%d" % (self.partition, request.position)),
+                (wire.EPOCH, b"%d" % request.epoch),
+                (wire.ROLE, answer.role),
+                (wire.STATUS, answer.status.encode()),
+                (wire.STATE_VERSION, b"%d" % answer.held.version),
+            ]
+            if answer.error is not None:
+                headers.append((wire.ERROR, answer.error.encode()))
+            if (
+                answer.offset is not None
+                and answer.held.position == request.position
+                and answer.held.offset is not None
+            ):
+                headers.append((wire.CHANGE, b"%d" % answer.held.offset))
+            if answer.diff is not None:
+                headers.append((wire.STATE_DIFF, answer.diff))
+            if request.traceparent is not None:
+                headers.append((wire.TRACEPARENT, request.traceparent))
+            if answer.span is not None:
+                self.tracer.end(answer.span, answer.status)
+            self._send(self.responses, answer.key, answer.value, headers, answer)
+
+    # ------------------------------------------------------------------ shadows
+    def _run_shadows(self, found: Iterable[Aligned]) -> None:
+        aligned = list(found)
+        runnable = [a for a in aligned if a.state is not None]
+        items: list[Item] = [
+            (a.state.state, a.shadow.request.operation, a.shadow.value) for a in runnable if a.state is not None
+        ]
+        for a, result in zip(runnable, run(self.handler, items), strict=True):
+            status, error, answer = self._outcome(result)
+            diff = None
+            if a.expected is not None and not isinstance(result, Refused) and a.expected.change.answer_status == "ok":
+                diff = self._state_diff(result[0], a.expected.after.state)
+            self._shadow_answer(a, status, error, answer, diff)
+        for a in aligned:
+            if a.state is None:
+                self._shadow_answer(a, "error", "incomparable", None, None)
+
+    def _shadow_answer(
+        self, aligned: Aligned, status: str, error: str | None, value: bytes | None, diff: bytes | None
+    ) -> None:
+        shadow, held = aligned.shadow, aligned.state or NOTHING
+        answer = Answer(self._sequence, shadow.request, shadow.key, b"shadow", status, error, value, held, diff=diff)
+        self._answers.append(answer)
+
+    def _state_diff(self, ours: object, theirs: object) -> bytes:
+        """What the owner's state and ours differ in, as JSON of at most 4 KiB."""
+        flat, hierarchical = (ours, theirs) if self.system == FLAT else (theirs, ours)
+        fields = tree_differences(flat, hierarchical, self.config.tolerance)
+        found = msgspec.json.encode(fields)
+        while len(found) > wire.STATE_DIFF_BYTES:
+            fields = fields[: len(fields) // 2]
+            found = msgspec.json.encode(fields) if fields else b'["(state)"]'
+        return found
+
+    # ------------------------------------------------------------------ seals, repairs
+    def _seal(self) -> None:
+        """Seal each epoch when all that precedes its marker was executed and sent."""
+        for offset, marker in self._marks:
+            epoch = marker.route.epoch
+            first = next(iter(self._unexecuted), None)
+            if first is not None and first < offset:
+                return
+            if epoch in self.validity.seals or epoch in self._sealing:
+                continue
+            self._sealing.add(epoch)
+            self._send(self.changes, wire.SEAL + b"%d" % epoch, encode(Seal(route=marker.route)), [])
+
+    def _repair(self) -> None:
+        """Append a state again that a void record lies after: compaction would keep the void one alone."""
+        for key in list(self._repairs):
+            held = self.store.held(key)
+            if held.sequence > self._verified:
+                continue
+            del self._repairs[key]
+            if held.own:
+                self._again(key, held)
+
+    def _again(self, key: bytes, held: Held, *, forget_answer: bool = False) -> None:
+        kept = self.store.kept.get(held.position)
+        newest = max([held.epoch, *self.validity.seals])
+        value = None if forget_answer else envelope(held.state, kept.answer if kept else None)
+        status, error = (kept.status, kept.error) if kept else (None, None)
+        self._append(Change(key, held, repair=True), value, status, error, newest)
+
+    # ------------------------------------------------------------------ time, acknowledgements, commits
+    def acked(self, send: Send, now_ms: float) -> None:  # noqa: ARG002
+        """A response is stored: its request need not be read again."""
+        if isinstance(send.token, Answer) and send.token.offset is not None:
+            self._undone.pop(send.token.offset, None)
+
+    def tick(self, now_ms: float) -> None:
+        """Deadlines of shadows, answers nobody can ask for, deletions whose answer is no longer needed."""
+        if self.phase != "serve":
+            return
+        self._run_shadows(self.shadows.expire(now_ms))
+        self.store.expire(now_ms)
+        while self._deleted and self._deleted[0][0] <= now_ms - self.config.answers_ms:
+            _, key, version = self._deleted.popleft()
+            held = self.store.held(key)
+            if held.version == version and held.own and held.sequence <= self._verified:
+                self._again(key, held, forget_answer=True)
+        self._proceed(now_ms)
+
+    def commits(self) -> Mapping[str, Commit]:
+        """`dispatched` up to the first request without an acknowledged response, or marker without a seal in the log."""
+        if self.phase != "serve":
+            return {}
+        while self._marks and self._marks[0][1].route.epoch in self.validity.seals:
+            self._marks.popleft()
+        held = [*([next(iter(self._undone))] if self._undone else []), *(offset for offset, _ in self._marks)]
+        position = min(held, default=self._next["dispatched"])
+        metadata = self._dispatch_validity.saved(position)
+        return {"dispatched": Commit(position, metadata)} if len(metadata) <= METADATA_BYTES else {}
+
+    def idle(self) -> bool:
+        """Nothing to execute, to answer or to have acknowledged."""
+        return self.phase == "serve" and not (self._unexecuted or self._answers or self._undone or self._unconfirmed)
+
+    @property
+    def sealed_epoch(self) -> int:
+        """The newest epoch sealed in the own change log."""
+        return max(self.validity.seals, default=0)
+
+    # ------------------------------------------------------------------ sends
+    def _quarantine(self, log: str, record: Record, error: Poison, now_ms: float) -> None:
+        found = Quarantined(
+            service=self.system,
+            topic=log,
+            partition=self.partition,
+            offset=record.offset,
+            reason=error.code,
+            detail=error.detail[:4096],
+            key=record.key,
+            value=(record.value or b"")[: 64 * 1024],
+            headers=list(record.headers),
+            at_ms=int(now_ms),
+        )
+        self.effects.sends.append(Send("quarantine", record.key, encode(found), [], partition=0))
+
+    def _send(
+        self,
+        log: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes]],
+        token: object = None,
+    ) -> None:
+        self.effects.sends.append(Send(log, key, value, headers, token))
+
+
+class FlatCore(BackendCore):
+    """The core of the flat system."""
+
+    system = FLAT
+    reads = ("dispatched", CHANGES[FLAT], REPLICA[FLAT])
+    claimed = (CHANGES[FLAT],)
+
+
+class HierarchicalCore(BackendCore):
+    """The core of the hierarchical system."""
+
+    system = HIERARCHICAL
+    reads = ("dispatched", CHANGES[HIERARCHICAL], REPLICA[HIERARCHICAL])
+    claimed = (CHANGES[HIERARCHICAL],)
+
+
+CORES: dict[System, type[BackendCore]] = {FLAT: FlatCore, HIERARCHICAL: HierarchicalCore}
+
+
+def run(handler: BatchHandler, items: list[Item]) -> list[Result]:
+    """Run a batch; a handler that fails as a whole is asked item by item, so that one request cannot fail the others."""
+    if not items:
+        return []
+    try:
+        results = handler.batch(items)
+        if len(results) == len(items):
+            return results
+    except Exception as error:  # noqa: BLE001  user code: whatever it raises is an answer, not our crash
+        if len(items) == 1:
+            return [Refused("handler-failed", repr(error))]
+    if len(items) == 1:
+        return [Refused("handler-failed", "not one result per item")]
+    return [result for item in items for result in run(handler, [item])]

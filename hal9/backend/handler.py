@@ -1,0 +1,66 @@
+"""What a user writes: `(state, operation, value) -> (state, answer)`, pure and deterministic."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+State = dict[str, Any]
+Item = tuple[State | None, str, bytes]
+
+
+class Refused(Exception):
+    """The operation is refused: the request is answered `error` with `code`, nothing changes."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(f"{code}: {detail}" if detail else code)
+        self.code = code
+        self.detail = detail
+
+
+Result = tuple[State | None, bytes] | Refused
+
+
+class Handler(Protocol):
+    """One request at a time. Must not change the state that it is given."""
+
+    read_only: frozenset[str]
+
+    def __call__(self, state: State | None, operation: str, value: bytes) -> tuple[State | None, bytes]:
+        """The new state (None deletes) and the answer; raises `Refused`."""
+        ...
+
+
+class BatchHandler(Protocol):
+    """Many requests of different keys at once; one result each, `Refused` returned instead of raised."""
+
+    read_only: frozenset[str]
+
+    def batch(self, items: Sequence[Item]) -> list[Result]:
+        """Results in the order of the items."""
+        ...
+
+
+class OneByOne:
+    """A `Handler` as a `BatchHandler`; what else it raises becomes `Refused('handler-failed')`."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.read_only = handler.read_only
+
+    def batch(self, items: Sequence[Item]) -> list[Result]:
+        """Each item by itself."""
+        return [self._one(item) for item in items]
+
+    def _one(self, item: Item) -> Result:
+        try:
+            return self._handler(*item)
+        except Refused as refused:
+            return refused
+        except Exception as error:  # noqa: BLE001  user code: whatever it raises is its answer, not our crash
+            return Refused("handler-failed", repr(error))
+
+
+def as_batch(handler: Handler | BatchHandler) -> BatchHandler:
+    """The handler in batch form."""
+    if hasattr(handler, "batch"):
+        return cast("BatchHandler", handler)
+    return OneByOne(cast("Handler", handler))

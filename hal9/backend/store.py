@@ -1,0 +1,98 @@
+"""What a system holds of one partition in memory: newest state per key, answers by position. A view of two logs. Pure."""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from hal9 import wire
+from hal9.log.effects import Record
+from schemas.base import decode, encode
+from schemas.state import Envelope, envelope_decoder
+
+State = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Held:
+    """One version of the state of a key.
+
+    `sequence` is the number of the own change that made it (0: read from a log), `offset` where that lies in the own
+    change log (None: not there, or not read back yet); `own` says that it came from the own change log.
+    """
+
+    version: int
+    state: State | None
+    position: int
+    epoch: int
+    sequence: int = 0
+    offset: int | None = None
+    own: bool = False
+
+
+NOTHING = Held(0, None, -1, 0)
+
+
+@dataclass(slots=True)
+class Kept:
+    """The answer to a position, and the state it left."""
+
+    status: str
+    error: str | None
+    answer: bytes | None
+    held: Held
+    at_ms: float
+
+
+def read_change(record: Record) -> tuple[wire.Change, Envelope]:
+    """One state record; Poison if it is none. A null value is a deletion whose answer is no longer needed."""
+    change = wire.parse_change(record)
+    return change, Envelope() if record.value is None else decode(envelope_decoder, record.value)
+
+
+def envelope(state: State | None, answer: bytes | None) -> bytes:
+    """The value of a state record; TypeError or OverflowError if the state is no msgpack tree."""
+    return encode(Envelope(state=state, answer=answer))
+
+
+class Store:
+    """Newest version per key over both logs, and the answers of the last `answers_ms`."""
+
+    def __init__(self, answers_ms: float) -> None:
+        self._answers_ms = answers_ms
+        self.states: dict[bytes, Held] = {}
+        self.kept: dict[int, Kept] = {}
+        self._kept_order: deque[tuple[float, int]] = deque()
+
+    def held(self, key: bytes) -> Held:
+        """The newest version of a key; version 0 if there is none."""
+        return self.states.get(key, NOTHING)
+
+    def keep(self, position: int, kept: Kept) -> None:
+        """Remember the answer to a position; the first one stays."""
+        if position not in self.kept:
+            self.kept[position] = kept
+            self._kept_order.append((kept.at_ms, position))
+
+    def learn(self, key: bytes, change: wire.Change, found: Envelope, at_ms: float, now_ms: float) -> Held:
+        """A valid record of one of the logs: newest state and answer. Returns the version that it carries."""
+        before = self.states.get(key, NOTHING)
+        position = before.position if change.position is None else change.position
+        held = Held(change.version, found.state, position, change.epoch)
+        if change.version > before.version:
+            self.states[key] = held
+        if change.position is not None and change.answer_status is not None and at_ms > now_ms - self._answers_ms:
+            kept = Kept(change.answer_status, change.answer_error, found.answer, held, at_ms)
+            self.keep(change.position, kept)
+        return held
+
+    def expire(self, now_ms: float) -> None:
+        """Forget answers nobody can ask for any more."""
+        oldest = now_ms - self._answers_ms
+        while self._kept_order and self._kept_order[0][0] <= oldest:
+            self.kept.pop(self._kept_order.popleft()[1], None)
+
+
+EncodeError = (TypeError, OverflowError, ValueError, RecursionError, msgspec.MsgspecError)
+"""What encoding a state that is no msgpack tree raises."""
