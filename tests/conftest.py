@@ -4,8 +4,13 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 
 from stack.local import Endpoints, LocalStack
+
+# An example may take as long as a busy machine lets it: no test fails for being slow.
+settings.register_profile("hal9", deadline=None)
+settings.load_profile("hal9")
 
 
 @pytest.fixture(scope="session")
