@@ -4,7 +4,7 @@ The same outcomes in any order make the same panes; a redelivered one counts onc
 `retain_s`, counted back from the newest second seen. No clock: arrival times are arguments.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -15,6 +15,9 @@ from schemas.telemetry import Arm, Comparisons, Outcome, Sketch
 Arrival = Literal["merged", "late", "redelivered", "expired", "future"]
 ARRIVALS: tuple[Arrival, ...] = get_args(Arrival)
 """`late`: merged into a pane that the watermark had closed. The last three changed nothing."""
+
+Epochs = int | Container[int] | None
+"""One epoch, several, or all."""
 
 AHEAD_MS = 60_000
 """An outcome further ahead of its arrival has a wrong clock; merging it would expire every honest pane."""
@@ -99,9 +102,7 @@ class Panes:
         self.retain_s, self.grace_s, self.idle_timeout_ms = retain_s, grace_s, idle_timeout_ms
         self.newest_s = -1
         """Start of the newest second seen; -1 before any."""
-        self.counts: dict[Arrival, int] = dict.fromkeys(
-            ("merged", "late", "redelivered", "expired", "future"), 0
-        )
+        self.counts: dict[Arrival, int] = dict.fromkeys(("merged", "late", "redelivered", "expired", "future"), 0)
         self._panes: dict[int, Pane] = {}
         self._routers: dict[str, Router] = {}
 
@@ -152,35 +153,39 @@ class Panes:
         since = now_ms - self.idle_timeout_ms
         return min((r.newest_ms for r in self._routers.values() if r.arrived_ms > since), default=-1)
 
+    def closed_s(self, now_ms: int) -> int:
+        """End of the newest second that every active router has reported; 0 if none is active."""
+        return self.watermark_ms(now_ms) // 1000 + 1
+
     def active_routers(self, now_ms: int) -> list[str]:
         """Names of the routers heard from within the idle timeout."""
         since = now_ms - self.idle_timeout_ms
         return sorted(name for name, r in self._routers.items() if r.arrived_ms > since)
 
-    def window(self, from_s: int, to_s: int, system: System, epoch: int | None = None) -> ArmTotals:
-        """Totals of the seconds from_s <= s < to_s, of one epoch or of all."""
+    def window(self, from_s: int, to_s: int, system: System, epoch: Epochs = None) -> ArmTotals:
+        """Totals of the seconds from_s <= s < to_s."""
         totals = ArmTotals()
         for pane in self._between(from_s, to_s):
             for (owner, arm_epoch), arm in pane.arms.items():
-                if owner == system and epoch in (None, arm_epoch):
+                if owner == system and _wanted(arm_epoch, epoch):
                     totals.add(arm)
         return totals
 
-    def comparisons(self, from_s: int, to_s: int, epoch: int | None = None) -> Comparisons:
-        """Comparisons of the seconds from_s <= s < to_s, of one epoch or of all."""
+    def comparisons(self, from_s: int, to_s: int, epoch: Epochs = None) -> Comparisons:
+        """Comparisons of the seconds from_s <= s < to_s."""
         totals = Comparisons()
         for pane in self._between(from_s, to_s):
             for compared_in, counts in pane.comparisons.items():
-                if epoch in (None, compared_in):
+                if _wanted(compared_in, epoch):
                     totals = added(totals, counts)
         return totals
 
-    def first_s(self, epoch: int) -> int | None:
+    def first_s(self, epoch: Epochs) -> int | None:
         """Start of the oldest retained second in which a request of `epoch` was answered or compared."""
-        holding = (
-            s for s, p in self._panes.items() if epoch in p.comparisons or any(e == epoch for _, e in p.arms)
-        )
-        return min(holding, default=None)
+        for second, pane in self.panes():
+            if any(_wanted(e, epoch) for e in (*pane.comparisons, *(e for _, e in pane.arms))):
+                return second
+        return None
 
     def panes(self) -> list[tuple[int, Pane]]:
         """All retained panes, oldest first."""
@@ -188,6 +193,12 @@ class Panes:
 
     def _between(self, from_s: int, to_s: int) -> Iterator[Pane]:
         return (pane for second, pane in self._panes.items() if from_s <= second < to_s)
+
+
+def _wanted(epoch: int, wanted: Epochs) -> bool:
+    if wanted is None or isinstance(wanted, int):
+        return wanted is None or epoch == wanted
+    return epoch in wanted
 
 
 def added(a: Comparisons, b: Comparisons) -> Comparisons:
