@@ -102,14 +102,14 @@ class RouteMark(Struct, frozen=True, kw_only=True):
 
 
 class Marker(Struct, frozen=True, kw_only=True):
-    """Value of `\\0marker/<epoch>` on `dispatched`."""
+    r"""Value of `\0marker/<epoch>` on `dispatched`."""
 
     route: RouteMark
     moved: Annotated[Spans, Meta(description="the epoch in which each bucket last moved")]
 
 
 class Seal(Struct, frozen=True, kw_only=True):
-    """Value of `\\0seal/<epoch>` on a change log or a replica log (there with the offset of its source)."""
+    r"""Value of `\0seal/<epoch>` on a change log or a replica log (there with the offset of its source)."""
 
     route: RouteMark
     forced: bool = False
@@ -117,7 +117,7 @@ class Seal(Struct, frozen=True, kw_only=True):
 
 
 class Claim(Struct, frozen=True, kw_only=True):
-    """Value of `\\0claim/<uuid>`: who claims."""
+    r"""Value of `\0claim/<uuid>`: who claims."""
 
     instance: Annotated[str, Meta(max_length=128)]
 
