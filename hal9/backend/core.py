@@ -70,6 +70,8 @@ class Answer:
     error: str | None
     value: bytes | None
     held: Held
+    read: int
+    """Version of the state that it was computed on."""
     offset: int | None = None
     diff: bytes | None = None
     span: object = None
@@ -396,8 +398,23 @@ class BackendCore:
 
     # ------------------------------------------------------------------ answers
     def _answer(self, task: Task, status: str, error: str | None, value: bytes | None, held: Held, needs: int) -> None:
+        mutating = task.request.operation not in self.handler.read_only
+        read = max(held.version - mutating, 0)
         self._answers.append(
-            Answer(needs, task.request, task.key, b"primary", status, error, value, held, task.offset, span=task.span)
+            Answer(
+                needs,
+                task.request,
+                task.key,
+                b"primary",
+                status,
+                error,
+                value,
+                held,
+                read,
+                task.offset,
+                None,
+                task.span,
+            )
         )
 
     def _respond(self) -> None:
@@ -411,7 +428,7 @@ class BackendCore:
                 (wire.EPOCH, b"%d" % request.epoch),
                 (wire.ROLE, answer.role),
                 (wire.STATUS, answer.status.encode()),
-                (wire.STATE_VERSION, b"%d" % answer.held.version),
+                (wire.STATE_VERSION, b"%d" % answer.read),
             ]
             if answer.error is not None:
                 headers.append((wire.ERROR, answer.error.encode()))
@@ -450,7 +467,9 @@ class BackendCore:
         self, aligned: Aligned, status: str, error: str | None, value: bytes | None, diff: bytes | None
     ) -> None:
         shadow, held = aligned.shadow, aligned.state or NOTHING
-        answer = Answer(self._sequence, shadow.request, shadow.key, b"shadow", status, error, value, held, diff=diff)
+        answer = Answer(
+            self._sequence, shadow.request, shadow.key, b"shadow", status, error, value, held, held.version, diff=diff
+        )
         self._answers.append(answer)
 
     def _state_diff(self, ours: object, theirs: object) -> bytes:

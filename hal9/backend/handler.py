@@ -63,4 +63,4 @@ def as_batch(handler: Handler | BatchHandler) -> BatchHandler:
     """The handler in batch form."""
     if hasattr(handler, "batch"):
         return cast("BatchHandler", handler)
-    return OneByOne(cast("Handler", handler))
+    return OneByOne(handler)

@@ -80,9 +80,9 @@ class Comparer:
     def _judge(
         self, entry: Entry, primary: Result, shadow: Result
     ) -> tuple[DivergenceKind | None, list[FieldDifference], str]:
-        """Four cases: the shadow could not be aligned; one side failed; both failed; both are ok."""
+        """Four cases: they ran on unequal state; one side failed; both failed; both are ok."""
         flat, hierarchical = (primary, shadow) if entry.owner == FLAT else (shadow, primary)
-        if shadow.error == INCOMPARABLE and not shadow.ok:
+        if (shadow.error == INCOMPARABLE and not shadow.ok) or primary.state_version != shadow.state_version:
             return None, [], "incomparable"
         if primary.ok != shadow.ok:
             return "status", [_status(flat, hierarchical)], "one_sided"

@@ -370,7 +370,9 @@ class RouterCore:
             if record.key is None or record.key[:1] != b"\0":
                 self._quarantine(f"responses.{system}", record, error, now_ms)
             return
-        result = Result(response.status == "ok", response.error, record.value, response.state_version, response.state_diff)
+        result = Result(
+            response.status == "ok", response.error, record.value, response.state_version, response.state_diff
+        )
         if response.role != b"primary":
             found = self.comparer.shadow(system, response, result, now_ms)
             self._report(found)

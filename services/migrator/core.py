@@ -1,0 +1,502 @@
+"""The migrator of one partition: copies both change logs into the other system's replica log, then the seals. Pure.
+
+Guarantees (DESIGN section 7): a valid change is copied with its version, position, answer and epoch; a seal is copied
+after everything before it, the cold neurons of the buckets that move with it included; a missing seal is forced;
+`settled` is said when both seals were read back from the replica logs. The rules are those of `Migrator` in the model.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from hal9 import wire
+from hal9.backend.core import CHANGES, REPLICA
+from hal9.backend.store import envelope, read_change
+from hal9.control.reducer import ROUTE_SALT, ControlState, salt
+from hal9.errors import Poison
+from hal9.keys import bucket_of
+from hal9.log.effects import EARLIEST, Commit, Effects, Record, Send
+from hal9.log.validity import Validity
+from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System, Tree, encode, other
+from schemas.control import Pin, Settled
+from schemas.reports import Quarantined
+from schemas.state import Claim, Marker, RouteMark, Seal
+from services.migrator.backfill import Backfill, TokenBucket
+
+METADATA_BYTES = 4000
+PIN_BATCH = 500
+SOURCE: dict[str, System] = {log: system for system, log in CHANGES.items()}
+COPY: dict[str, System] = {log: system for system, log in REPLICA.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class MigratorConfig:
+    """Plain values and the transformation; `to_unit` and `to_neuron` raise Poison for a state that cannot be mapped."""
+
+    migration: str
+    partitions: int
+    instance: str
+    unique: Callable[[], str]
+    to_unit: Callable[[Tree], Tree]
+    to_neuron: Callable[[Tree], Tree]
+    force_seal_ms: float = 3_000
+    backfill_rate: float = 2_000
+    backfill_burst: float = 2_000
+
+
+@dataclass(slots=True)
+class Copied:
+    """An own record on a replica log that was not read back yet: `source` is where its original lies."""
+
+    system: System
+    source: int
+    key: bytes
+    version: int = 0
+    seal: Seal | None = None
+    counted: bool = True
+
+
+@dataclass(slots=True)
+class Mark:
+    """A marker read from `dispatched`."""
+
+    offset: int
+    marker: Marker
+    since_ms: float
+
+
+class MigratorCore:
+    """One partition, one incarnation; see `hal9.log.effects.PartitionCore` for the calls.
+
+    `dead` is set by the shell: the systems of which no instance has a heartbeat.
+    """
+
+    reads: ClassVar[tuple[str, ...]] = (*CHANGES.values(), *REPLICA.values(), "dispatched")
+    claimed: ClassVar[tuple[str, ...]] = tuple(REPLICA.values())
+
+    def __init__(self, partition: int, config: MigratorConfig) -> None:
+        self.partition, self.config = partition, config
+        self.effects = Effects()
+        self.dead: frozenset[System] = frozenset()
+        self.phase = "claim"
+        """claim: reading both replica logs to the own claims; serve."""
+        self.terms: dict[System, int] = {}
+        self.copied = dict.fromkeys(SYSTEMS, 0)
+        self.checked = self.failed = 0
+        self.quarantined: dict[bytes, str] = {}
+        """Keys whose newest state could not be mapped, and why."""
+        self.backfill = Backfill(
+            config.migration, TokenBucket(config.backfill_rate, config.backfill_burst), self._scan_source
+        )
+        self._salt = salt(config.migration, ROUTE_SALT)
+        self._validity = {s: Validity(system=s, salt=self._salt) for s in SYSTEMS}
+        self._replica_validity = {s: Validity() for s in SYSTEMS}
+        self._dispatch_validity = Validity()
+        self._claims: dict[System, bytes] = {}
+        self._next = dict.fromkeys(self.reads, 0)
+        self._versions: dict[System, dict[bytes, tuple[int, int]]] = {s: {} for s in SYSTEMS}
+        """Per replica log: key -> (newest version sent or read, where it lies; -1: not read back)."""
+        self._unconfirmed: dict[System, deque[Copied]] = {s: deque() for s in SYSTEMS}
+        self._held: dict[System, deque[Record]] = {s: deque() for s in SYSTEMS}
+        """Source records that wait: for the end of the log to be known, or behind a seal for the backfill."""
+        self._seals: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
+        self._seals_read_back: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
+        self._marks: dict[int, Mark] = {}
+        self._forced: set[tuple[System, int]] = set()
+        self._settled: set[int] = set()
+        self._said: set[int] = set()
+        self._repairs: dict[System, set[bytes]] = {s: set() for s in SYSTEMS}
+        self._unpinned: dict[bytes, str] = {}
+        self._pinned_sent: set[bytes] = set()
+        self._control: ControlState | None = None
+
+    def __repr__(self) -> str:
+        unread = sum(map(len, self._unconfirmed.values()))
+        return (
+            f"<MigratorCore {self.partition} {self.phase}, copied {self.copied}, {unread} not read back, "
+            f"backfilled {self.backfill.done}/{self.backfill.target}, marks {sorted(self._marks)}>"
+        )
+
+    # ------------------------------------------------------------------ taking over
+    def start(self, committed: Mapping[str, Commit], now_ms: float) -> Mapping[str, int]:  # noqa: ARG002
+        """Claim both replica logs and read each to its claim; sources and `dispatched` from the commit."""
+        positions = dict.fromkeys(self.reads, EARLIEST)
+        for system, log in CHANGES.items():
+            commit = committed.get(log)
+            if commit is not None and self._restored(system, commit.metadata):
+                positions[log] = commit.offset
+        if self.backfill.until is None:
+            self.effects.ask_end.append(CHANGES[FLAT])
+        commit = committed.get("dispatched")
+        if commit is not None:
+            try:
+                self._dispatch_validity.restore(commit.metadata)
+                positions["dispatched"] = commit.offset
+            except Poison:
+                positions["dispatched"] = EARLIEST
+        self._next = {log: max(offset, 0) for log, offset in positions.items()}
+        for system, log in REPLICA.items():
+            self._claims[system] = wire.CLAIM + self.config.unique().encode()
+            self._send(log, self._claims[system], encode(Claim(instance=self.config.instance)), [])
+        return positions
+
+    def _restored(self, system: System, metadata: str) -> bool:
+        until, _, rest = metadata.partition(";")
+        done, _, saved = rest.partition(";")
+        try:
+            self._validity[system].restore(saved)
+        except Poison:
+            return False
+        if system == FLAT:
+            if not until.isdecimal() or not done.isdecimal():
+                return False
+            self.backfill.until, self.backfill.done = int(until), int(done)
+        return True
+
+    def wants(self, log: str) -> bool:
+        """Once it serves; a source not while its records are held."""
+        return self.phase == "serve" and not (log in SOURCE and self._held[SOURCE[log]])
+
+    def read(self, log: str, records: Sequence[Record], now_ms: float) -> None:
+        """Records of one log, in order; then whatever became possible is done."""
+        if not records:
+            return
+        if log in SOURCE:
+            self._held[SOURCE[log]].extend(records)
+            self._copy_held(SOURCE[log], now_ms)
+        elif log in COPY:
+            for record in records:
+                self._read_back(COPY[log], record)
+        else:
+            for record in records:
+                self._dispatched(record, now_ms)
+        if log not in SOURCE:
+            self._next[log] = records[-1].offset + 1
+        self._proceed(now_ms)
+
+    def end(self, log: str, offset: int, now_ms: float) -> None:  # noqa: ARG002
+        """The end of flat's change log: from here on everything is followed, what lies before is backfilled."""
+        self.backfill.until = offset
+        self._proceed(now_ms)
+
+    # ------------------------------------------------------------------ the replica logs, as read back
+    def _read_back(self, system: System, record: Record) -> None:
+        """A record of the replica log that `system` reads."""
+        validity = self._replica_validity[system]
+        kind = validity.feed(record)
+        if kind == "claim":
+            if record.key == self._claims[system]:
+                self.terms[system] = record.offset
+                if len(self.terms) == len(SYSTEMS):
+                    self.phase = "serve"
+            elif system in self.terms:
+                self.effects.restart = "another migrator claimed the partition"
+        if kind == "claim" or record.key is None:
+            return
+        term = wire.number(record.headers, wire.TERM)
+        if system in self.terms and term == self.terms[system] and self._unconfirmed[system]:
+            self._confirmed(system, record, self._unconfirmed[system].popleft())
+        elif kind == "seal" and validity.seal is not None:
+            source, epoch = other(system), validity.seal.route.epoch
+            self._seals[source][epoch] = self._seals_read_back[source][epoch] = validity.seal
+        elif kind == "data":
+            version = wire.number(record.headers, wire.VERSION) or 0
+            if version >= self._versions[system].get(record.key, (0, -1))[0]:
+                self._versions[system][record.key] = (version, record.offset)
+                self._repairs[system].discard(record.key)
+        elif record.key in self._versions[system]:
+            self._repairs[system].add(record.key)
+
+    def _confirmed(self, system: System, record: Record, copied: Copied) -> None:
+        """An own record; in the newest term it is valid."""
+        if copied.seal is not None:
+            self._seals_read_back[copied.system][copied.seal.route.epoch] = copied.seal
+        elif copied.version >= self._versions[system].get(copied.key, (0, -1))[0]:
+            self._versions[system][copied.key] = (copied.version, record.offset)
+            self._repairs[system].discard(copied.key)
+
+    # ------------------------------------------------------------------ copying
+    def _copy_held(self, system: System, now_ms: float) -> None:
+        """Copy what was read of a change log, up to a seal that must wait."""
+        held = self._held[system]
+        while held and self.phase == "serve" and (system != FLAT or self.backfill.until is not None):
+            record = held[0]
+            seal = self._peeked(system, record)
+            if seal is not None and not self._may_seal(system, seal.route):
+                return
+            held.popleft()
+            kind = self._validity[system].feed(record)
+            self._next[CHANGES[system]] = record.offset + 1
+            sealed = self._validity[system].seal
+            if kind == "seal" and sealed is not None:
+                self._copy_seal(system, record.offset, sealed)
+            elif kind == "data" and not self._cold(system, record):
+                self._copy(system, record, now_ms)
+
+    def _peeked(self, system: System, record: Record) -> Seal | None:
+        if record.key is None or not record.key.startswith(wire.SEAL):
+            return None
+        probe = Validity()
+        headers = [(wire.TERM, b"0")]
+        send = Send("", record.key, record.value, headers)
+        return probe.seal if probe.feed(send) == "seal" and system == FLAT else None
+
+    def _may_seal(self, system: System, route: RouteMark) -> bool:
+        """Flat's seal is copied when all that moves away from flat with it is in the replica, or on its way there."""
+        if system != FLAT or self.backfill.covers(route.bound):
+            return True
+        self.backfill.want(route.bound)
+        return False
+
+    def _cold(self, system: System, record: Record) -> bool:
+        """Written before the migrator began to follow: left to the backfill."""
+        return system == FLAT and record.offset < (self.backfill.until or 0)
+
+    def _copy(self, system: System, record: Record, now_ms: float) -> bool:
+        """Copy one valid change, if the replica has not got it; whether it was sent."""
+        key = record.key or b""
+        target = other(system)
+        try:
+            change, found = read_change(record)
+            known = self._versions[target].get(key, (0, -1))[0]
+            if change.version < known or (change.version == known and record.value is not None):
+                return False
+            value = None if record.value is None else envelope(self._mapped(system, found.state), found.answer)
+        except Poison as error:
+            self._quarantine(system, record, error, now_ms)
+            return False
+        self._versions[target][key] = (change.version, -1)
+        self.quarantined.pop(key, None)
+        self.copied[system] += 1
+        copied = Copied(system, record.offset, key, change.version)
+        self._append(target, key, value, wire.change_headers(change, self.partition, self.terms[target]), copied)
+        return True
+
+    def _mapped(self, system: System, state: Tree | None) -> Tree | None:
+        if state is None:
+            return None
+        self.checked += 1
+        return self.config.to_unit(state) if system == FLAT else self.config.to_neuron(state)
+
+    def _copy_seal(self, system: System, offset: int, seal: Seal) -> None:
+        epoch = seal.route.epoch
+        if epoch in self._seals[system]:
+            return
+        copy = Seal(route=seal.route, forced=seal.forced, source=offset)
+        self._seals[system][epoch] = copy
+        target = other(system)
+        headers = [(wire.TERM, wire.decimal(self.terms[target]))]
+        key = wire.SEAL + wire.decimal(epoch)
+        self._append(target, key, encode(copy), headers, Copied(system, offset, key, seal=copy))
+
+    def _append(
+        self, target: System, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]], copied: Copied
+    ) -> None:
+        self._unconfirmed[target].append(copied)
+        self._send(REPLICA[target], key, value, headers, copied)
+
+    # ------------------------------------------------------------------ backfill
+    def _scan_source(self, low: int, high: int) -> None:
+        self.effects.scan.append((CHANGES[FLAT], low, high))
+
+    def scanned(self, log: str, records: Sequence[Record], next_offset: int, now_ms: float) -> None:
+        """A piece of flat's change log for the backfill, or a record to append again."""
+        if log in COPY:
+            self._repair_from(COPY[log], records)
+            return
+        copied = 0
+        for record in records:
+            if self.backfill.validity.feed(record) == "data" and record.key is not None:
+                wanted = self.backfill.wanted(bucket_of(self._salt, record.key))
+                copied += wanted and self._copy(FLAT, record, now_ms)
+        self.backfill.advanced(next_offset, copied)
+        self._proceed(now_ms)
+
+    @property
+    def backfilled(self) -> float:
+        """Percentage below which every neuron is in the replica, read back, or pinned where it is."""
+        pins = self._control.route.pins if self._control is not None else {}
+        if self._unconfirmed[HIERARCHICAL] or any(k.decode("utf-8", "replace") not in pins for k in self.quarantined):
+            return self._reported
+        self._reported = (10_000 if self.backfill.until == 0 else self.backfill.done) / 100
+        return self._reported
+
+    _reported = 0.0
+
+    # ------------------------------------------------------------------ repairs
+    def _repair(self) -> None:
+        """Append a state again that a void record lies after: compaction would keep the void one alone."""
+        for system, keys in self._repairs.items():
+            for key in list(keys):
+                offset = self._versions[system].get(key, (0, -1))[1]
+                if offset < 0:
+                    continue  # a newer one is on its way
+                keys.discard(key)
+                self.effects.scan.append((REPLICA[system], offset, offset + 1))
+
+    def _repair_from(self, system: System, records: Sequence[Record]) -> None:
+        for record in records:
+            key = record.key or b""
+            try:
+                change, _ = read_change(record)
+            except Poison:
+                continue
+            if self._versions[system].get(key) != (change.version, record.offset):
+                continue
+            headers = wire.change_headers(change, self.partition, self.terms[system])
+            copied = Copied(other(system), self._next[CHANGES[other(system)]], key, change.version)
+            self._append(system, key, record.value, headers, copied)
+
+    # ------------------------------------------------------------------ markers, seals, settled
+    def _dispatched(self, record: Record, now_ms: float) -> None:
+        if self._dispatch_validity.feed(record) == "marker" and self._dispatch_validity.marker is not None:
+            marker = self._dispatch_validity.marker
+            self._marks[marker.route.epoch] = Mark(record.offset, marker, now_ms)
+
+    def control(self, state: ControlState, now_ms: float) -> None:
+        """How far to backfill, which keys are pinned, what has settled."""
+        self._control = state
+        self._settled |= state.settled.get(self.partition, {}).keys()
+        self.backfill.want(max(round(state.backfill * 100), state.route.bound))
+        self._proceed(now_ms)
+
+    def _proceed(self, now_ms: float) -> None:
+        if self.phase != "serve" or self.effects.restart is not None:
+            return
+        for system in SYSTEMS:
+            self._copy_held(system, now_ms)
+        self._settle(now_ms)
+        self._repair()
+        self.backfill.step(now_ms)
+
+    def _settle(self, now_ms: float) -> None:
+        flat, hierarchical = self._seals_read_back[FLAT], self._seals_read_back[HIERARCHICAL]
+        for epoch in sorted(flat.keys() & hierarchical.keys()):
+            if epoch in self._settled or epoch in self._said:
+                continue
+            self._said.add(epoch)
+            both: dict[System, Seal] = {FLAT: flat[epoch], HIERARCHICAL: hierarchical[epoch]}
+            record = Settled(
+                id=f"settled/{self.partition}/{epoch}",
+                migration=self.config.migration,
+                actor=self.config.instance,
+                at_ms=int(now_ms),
+                partition=self.partition,
+                epoch=epoch,
+                seals={s: seal.source for s, seal in both.items()},
+                forced=[s for s, seal in both.items() if seal.forced],
+            )
+            self._decree(encode(record))
+
+    def _force(self, now_ms: float) -> None:
+        """Append the seals of a system that is dead or too slow, lowest missing epoch first."""
+        for system in SYSTEMS:
+            for epoch in sorted(self._marks):
+                mark = self._marks[epoch]
+                if epoch in self._validity[system].seals or (system, epoch) in self._forced:
+                    continue
+                if system not in self.dead and now_ms - mark.since_ms < self.config.force_seal_ms:
+                    break
+                if any(r.key == wire.SEAL + wire.decimal(epoch) for r in self._held[system]):
+                    break
+                self._forced.add((system, epoch))
+                seal = Seal(route=mark.marker.route, forced=True)
+                self._send(CHANGES[system], wire.SEAL + wire.decimal(epoch), encode(seal), [], seal)
+
+    # ------------------------------------------------------------------ quarantine
+    def _quarantine(self, system: System, record: Record, error: Poison, now_ms: float) -> None:
+        """What cannot be mapped is named, and its key pinned to the system that owns it now."""
+        key = record.key or b""
+        self.failed += 1
+        self.quarantined[key] = error.code
+        if key not in self._pinned_sent:
+            self._unpinned[key] = error.code
+        found = Quarantined(
+            service="migrator",
+            topic=CHANGES[system],
+            partition=self.partition,
+            offset=record.offset,
+            reason=error.code,
+            detail=error.detail[:4096],
+            key=key,
+            value=(record.value or b"")[: 64 * 1024],
+            headers=list(record.headers),
+            at_ms=int(now_ms),
+        )
+        self.effects.sends.append(Send("quarantine", key, encode(found), [], partition=0))
+
+    def _pin(self, now_ms: float) -> None:
+        if not self._unpinned:
+            return
+        keys = list(self._unpinned)[:PIN_BATCH]
+        record = Pin(
+            id=f"pin/{self.partition}/{self.config.unique()}",
+            migration=self.config.migration,
+            actor=self.config.instance,
+            at_ms=int(now_ms),
+            keys=[k.decode("utf-8", "replace") for k in keys],
+            reason=f"{len(keys)} keys cannot be mapped: {', '.join(sorted(set(self._unpinned.values())))}",
+        )
+        for key in keys:
+            del self._unpinned[key]
+        self._pinned_sent.update(keys)
+        self._decree(encode(record))
+
+    # ------------------------------------------------------------------ time, acknowledgements, commits
+    def acked(self, send: Send, now_ms: float) -> None:
+        """Forced seals, `settled`, pins: they are read where they count."""
+
+    def tick(self, now_ms: float) -> None:
+        """Seals that are missing, pins, the next slice of the backfill."""
+        if self.phase != "serve":
+            return
+        self._force(now_ms)
+        self._pin(now_ms)
+        self._proceed(now_ms)
+
+    def commits(self) -> Mapping[str, Commit]:
+        """A source when its copy is read back; `dispatched` up to the first marker that has not settled."""
+        if self.phase != "serve" or self.backfill.until is None:
+            return {}
+        found: dict[str, Commit] = {}
+        for system, log in CHANGES.items():
+            waiting = (
+                c.source for c in self._unconfirmed[other(system)] if c.system == system and not self._is_cold(c)
+            )
+            position = min(waiting, default=self._next[log])
+            saved = self._validity[system].saved(position)
+            done = 0 if self._unconfirmed[HIERARCHICAL] else self.backfill.done
+            metadata = f"{self.backfill.until};{done};{saved}"
+            if len(metadata) <= METADATA_BYTES:
+                found[log] = Commit(position, metadata)
+        open_marks = [m.offset for e, m in self._marks.items() if e not in self._settled]
+        position = min(open_marks, default=self._next["dispatched"])
+        metadata = self._dispatch_validity.saved(position)
+        if len(metadata) <= METADATA_BYTES:
+            found["dispatched"] = Commit(position, metadata)
+        for epoch in [e for e in self._marks if e in self._settled]:
+            del self._marks[epoch]
+        return found
+
+    def _is_cold(self, copied: Copied) -> bool:
+        """A copy made by the backfill: its pass is repeated after a crash, so the position need not wait for it."""
+        return copied.system == FLAT and copied.source < (self.backfill.until or 0)
+
+    def idle(self) -> bool:
+        """Everything read is copied and read back."""
+        return self.phase == "serve" and not any(self._unconfirmed.values()) and not any(self._held.values())
+
+    @property
+    def settled_epoch(self) -> int:
+        """The newest epoch that has settled."""
+        return max(self._settled, default=0)
+
+    # ------------------------------------------------------------------ sends
+    def _decree(self, value: bytes) -> None:
+        self.effects.sends.append(Send("control", self.config.migration.encode(), value, [], partition=0))
+
+    def _send(
+        self, log: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]], token: object = None
+    ) -> None:
+        self.effects.sends.append(Send(log, key, value, headers, token))
