@@ -6,6 +6,7 @@ response time, and kept. Floats are passed on, never computed with.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from services.migrator.counterpart import Form, Invalid, canonical, exchange, sa
 from services.migrator.mapping import (
     AS_NEURON,
     AS_UNIT,
+    KINDS,
     LAYERS,
     NEURON_ONLY,
     SHARED,
@@ -49,6 +51,7 @@ _OPTIONAL = frozenset((_EXTRA,))
 _NEURON_KEYS = frozenset((*SHARED, *NEURON_ONLY, "connections", "carried"))
 _UNIT_KEYS = frozenset((*UNIT_ONLY, *(path[0] for path in SHARED.values()), "connections", "metadata"))
 _LEARNING_KEYS = frozenset(path[1] for path in SHARED.values() if path[0] == "learning")
+_VECTORS = frozenset(("weights", "momentum"))
 _MEMORY = SHARED["memory"][1]
 _NEURON_EDGE_KEYS = frozenset((*SHARED_OF_CONNECTION, "kind", "carried"))
 _UNIT_EDGE_KEYS = frozenset((*SHARED_OF_CONNECTION.values(), "kind", "metadata"))
@@ -119,6 +122,7 @@ def copy_of_unit(unit: Tree) -> Tree:
 def validate(neuron: Tree) -> None:
     """Raises `Invalid` if a check fails, in this order: `schema`, `response-time`, `learning-state`, `connections`."""
     typed = _typed(neuron, Neuron)
+    _check_depth(neuron.items())
     if layer_for(neuron["response_time_ms"]) is None:
         raise Invalid("response-time", f"{neuron['response_time_ms']!r} ms")
     _check_learning(typed)
@@ -128,6 +132,7 @@ def validate(neuron: Tree) -> None:
 def validate_unit(unit: Tree) -> None:
     """Raises `Invalid` if a check fails, in this order: `schema`, `learning-state`, `connections`."""
     typed = _typed(unit, Unit)
+    _check_depth([*unit["learning"].items(), *((name, value) for name, value in unit.items() if name != "learning")])
     _check_learning(typed.learning)
     _check_edges([(edge.target_id, edge.weight) for edge in typed.connections])
 
@@ -154,6 +159,8 @@ def _neuron(unit: Tree, fields: Tree, carried: Tree | None) -> Tree:
 
 
 def _unit_edge(edge: Tree) -> Tree:
+    if len(edge) == 3 and edge["kind"] in KINDS:  # noqa: PLR2004 - the three fields there are: no note, nearly always
+        return {"target_id": edge["target"], "kind": edge["kind"], "weight": edge["weight"], "metadata": {}}
     own = {"kind": edge["kind"]} | _extra(edge, _NEURON_EDGE_KEYS)
     fields, metadata = exchange(_NEURON_EDGE, _UNIT_EDGE, own, _bag(edge, "carried"))
     mapped = _spread(fields, _UNIT_EDGE_KEYS)
@@ -163,6 +170,8 @@ def _unit_edge(edge: Tree) -> Tree:
 
 
 def _neuron_edge(edge: Tree) -> Tree:
+    if len(edge) == 4 and edge.get("metadata") == {} and edge["kind"] in KINDS:  # noqa: PLR2004 - as above
+        return {"target": edge["target_id"], "weight": edge["weight"], "kind": edge["kind"]}
     own = {"kind": edge["kind"]} | _extra(edge, _UNIT_EDGE_KEYS)
     fields, carried = exchange(_UNIT_EDGE, _NEURON_EDGE, own, _bag(edge, "metadata"))
     mapped = _spread(fields, _NEURON_EDGE_KEYS)
@@ -193,11 +202,9 @@ def _spread(fields: Tree, known: frozenset[str]) -> Tree:
 
 
 def _typed(state: object, kind: type[Any]) -> Any:
-    if _depth(state) > MAX_DEPTH:
-        raise Invalid("schema", f"nested deeper than {MAX_DEPTH} levels")
     try:
         return msgspec.convert(state, kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise Invalid("schema", str(error)) from error
 
 
@@ -216,12 +223,12 @@ def _check_edges(edges: list[tuple[str, float]]) -> None:
             raise Invalid("connections", f"to {target[:64]!r}: {wrong or 'the weight is not finite'}")
 
 
-def _depth(state: object) -> int:
-    """Levels of nesting, without recursion and no further than the bound."""
-    level: list[Any] = [state] if isinstance(state, dict) else []
-    depth = 0
-    while level and depth <= MAX_DEPTH:
-        depth += 1
-        values = (value for item in level for value in (item.values() if isinstance(item, dict) else item))
-        level = [value for value in values if isinstance(value, dict | list)]
-    return depth
+def _check_depth(fields: Iterable[tuple[str, Any]]) -> None:
+    """Without recursion, and past the vectors of numbers: those are of their type by now."""
+    level = [value for name, value in fields if name not in _VECTORS]
+    for _ in range(MAX_DEPTH):
+        level = [value for value in level if isinstance(value, dict | list)]
+        if not level:
+            return
+        level = [value for item in level for value in (item.values() if isinstance(item, dict) else item)]
+    raise Invalid("schema", f"nested deeper than {MAX_DEPTH} levels")

@@ -223,6 +223,16 @@ def test_whatever_either_system_changes_meanwhile_both_ways_stay_exact(state: Tr
             assert packed(to_unit(state, layer=layer)) == packed(unit)
 
 
+def test_a_bag_that_was_absent_and_then_filled_stays_exact() -> None:
+    state = neuron()
+    del state["carried"]
+    moved = {**to_unit(state), "layer": "strategic"}
+    back = to_neuron(moved)
+    filled = {**back, "carried": {**back["carried"], "seen": 1}}
+    again = {**to_unit(filled), "layer": to_unit(state)["layer"]}
+    assert same(to_unit(to_neuron(again)), again)
+
+
 def test_notes_do_not_grow_by_going_to_and_fro() -> None:
     state, sizes = neuron(), []
     for turn in range(12):
