@@ -4,16 +4,15 @@
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-from hal9.connection import kafka_options
 from hal9.errors import Transient
+from hal9.log.administration import administering
 from hal9.log.topic_ids import topic_ids
 from hal9.settings.sections import Kafka
 from hal9.settings.sections import Topics as TopicSettings
@@ -113,7 +112,7 @@ async def create(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S
         )
         for log in LOGS
     ]
-    async with _admin(kafka, deadline_s) as admin:
+    async with administering(kafka, deadline_s) as admin:
         existing = set(await admin.list_topics())
         missing = [topic for topic in wanted if topic.name not in existing]
         if missing:
@@ -141,7 +140,7 @@ async def check(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S)
         Transient: Kafka did not answer in time.
     """
     names = [topics.name(log) for log in LOGS]
-    async with _admin(kafka, deadline_s) as admin:
+    async with administering(kafka, deadline_s) as admin:
         described = {topic["topic"]: topic for topic in await admin.describe_topics(None)}
         present = [name for name in names if name in described]
         configs = await _configs(admin, present)
@@ -181,24 +180,8 @@ async def topic_id(kafka: Kafka, topic: str, *, deadline_s: float = DEADLINE_S) 
     Raises:
         Transient: the topic does not exist, or Kafka did not answer in time.
     """
-    async with _admin(kafka, deadline_s) as admin:
+    async with administering(kafka, deadline_s) as admin:
         found = await topic_ids(admin, [topic])
     if topic not in found:
         raise Transient(f"topic {topic} does not exist")
     return found[topic]
-
-
-@asynccontextmanager
-async def _admin(kafka: Kafka, deadline_s: float) -> AsyncIterator[AIOKafkaAdminClient]:
-    """An admin client, whose use has a deadline; what Kafka refuses becomes Transient."""
-    admin = AIOKafkaAdminClient(**kafka_options(kafka))
-    try:
-        async with asyncio.timeout(deadline_s):
-            await admin.start()
-            yield admin
-    except TimeoutError as error:
-        raise Transient(f"Kafka at {kafka.bootstrap} did not answer within {deadline_s:g} s") from error
-    except (KafkaError, OSError) as error:
-        raise Transient(f"Kafka at {kafka.bootstrap}: {error}") from error
-    finally:
-        await admin.close()

@@ -1,0 +1,289 @@
+"""Fetches for any number of cursors, beside any consumer group, over connections of its own.
+
+Why not a consumer: pausing one throws fetched records away, one unreadable record stops it for ever, an error in one
+partition loses what it took from another, and how long it waits is not to be set. Here a cursor gets each record from
+its start on once, in order; what is unreadable is reported and passed over.
+
+Each broker has two lanes, each a connection with one request under way: the steady lane, which waits at the broker
+until something is written, and the prompt lane, for ranges known to exist and for a cursor that becomes due while the
+steady lane waits without it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError, for_code
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.offset import OffsetRequest
+
+from hal9.connection import kafka_options
+from hal9.errors import Hal9Error, Transient, Unreachable
+from hal9.log.batches import Damaged, parse
+from hal9.log.cursor import Cursor
+from hal9.log.effects import EARLIEST, LATEST
+from hal9.settings.sections import Kafka
+from hal9.telemetry.logs import logger
+
+RESPONSE_BYTES = 1024 * 1024
+"""Of one fetch: some thousand records, so that handling them holds up nothing else for long."""
+BUSY_RECORDS_S = 400
+"""Above this rate waiting a little for company halves the CPU; below it, an answer is wanted at once."""
+BUSY_WAIT_MS = 3
+IDLE_WAIT_MS = 500
+PROMPT_WAIT_MS = 20
+_RATE_WINDOW_S = 0.1
+_PAUSE_S = 0.1
+_SCOUT_S = 0.5
+_READ_UNCOMMITTED = 0
+
+_log = logger("log.fetching")
+
+
+class LogReplaced(Hal9Error):
+    """A position lies beyond the end of its log: records were lost, or the topic was made anew."""
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    node: int
+    prompt: bool
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    flying: bool = False
+    error: str | None = None
+
+
+class Fetching:
+    """Serves cursors until cancelled; `on_data(cursor)` says that a cursor has moved."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        on_data: Callable[[Cursor], None],
+        on_damaged: Callable[[Cursor, Damaged], None],
+        *,
+        idle_wait_ms: int = IDLE_WAIT_MS,
+    ) -> None:
+        self._kafka, self._on_data, self._on_damaged = kafka, on_data, on_damaged
+        self._idle_wait_ms = idle_wait_ms
+        self._client: Any = AIOKafkaClient(**kafka_options(kafka))
+        self._cursors: dict[Cursor, None] = {}
+        self._lanes: dict[tuple[int, bool], _Lane] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._counted, self._since, self._rate = 0, time.monotonic(), 0.0
+
+    async def start(self) -> None:
+        """Connect; raises Unreachable when no broker answers within the deadline of a request."""
+        try:
+            async with asyncio.timeout(self._kafka.request_timeout_ms / 1000):
+                await self._client.bootstrap()
+        except (KafkaError, OSError) as error:
+            raise Unreachable(f"Kafka at {self._kafka.bootstrap}: {error}") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    def open(self, cursor: Cursor) -> Cursor:
+        """Serve a cursor from now on."""
+        self._cursors[cursor] = None
+        self._client.add_topic(cursor.topic).add_done_callback(lambda _: self.poke())
+        self.poke()
+        return cursor
+
+    def drop(self, cursor: Cursor) -> None:
+        """Serve it no more; what comes for it still is thrown away."""
+        cursor.closed = True
+        self._cursors.pop(cursor, None)
+
+    def poke(self) -> None:
+        """Cursors may have become due."""
+        if self._group is None:
+            return
+        for broker in self._client.cluster.brokers():
+            if (broker.nodeId, False) not in self._lanes:
+                for prompt in (False, True):
+                    lane = self._lanes[broker.nodeId, prompt] = _Lane(broker.nodeId, prompt)
+                    self._group.create_task(self._serve(lane))
+        for lane in self._lanes.values():
+            lane.wake.set()
+
+    def trouble(self) -> list[str]:
+        """Brokers whose last fetch failed, and how."""
+        return [f"fetching from broker {lane.node}: {lane.error}" for lane in self._lanes.values() if lane.error]
+
+    async def run(self) -> None:
+        """Fetch until cancelled; raises LogReplaced."""
+        try:
+            async with asyncio.TaskGroup() as self._group:
+                self.poke()
+                self._group.create_task(self._scout())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from errors
+        finally:
+            self._group = None
+            self._lanes.clear()
+
+    async def _scout(self) -> None:
+        """Find the leaders of partitions that have none that is known."""
+        while True:
+            await asyncio.sleep(_SCOUT_S)
+            if any(self._leader(cursor) is None for cursor in self._cursors):
+                await self._client.force_metadata_update()
+            self.poke()
+
+    def _leader(self, cursor: Cursor) -> int | None:
+        node = self._client.cluster.leader_for_partition(TopicPartition(cursor.topic, cursor.partition))
+        return node if node is not None and node >= 0 else None
+
+    # ------------------------------------------------------------------ lanes
+    async def _serve(self, lane: _Lane) -> None:
+        while True:
+            lane.wake.clear()
+            cursors = self._due(lane)
+            if not cursors:
+                await lane.wake.wait()
+                continue
+            for cursor in cursors.values():
+                cursor.flying = True
+            lane.flying = True
+            try:
+                pause = await self._fetch(lane, cursors)
+            finally:
+                lane.flying = False
+                for cursor in cursors.values():
+                    cursor.flying = False
+            if pause:
+                await asyncio.sleep(_PAUSE_S)
+
+    def _due(self, lane: _Lane) -> dict[tuple[str, int], Cursor]:
+        """By partition; a second cursor of one partition waits its turn."""
+        steady = self._lanes[lane.node, False]
+        chosen: dict[tuple[str, int], Cursor] = {}
+        for cursor in self._cursors:
+            ranged = cursor.end is not None
+            if ranged != lane.prompt and not (lane.prompt and steady.flying):
+                continue
+            if cursor.due() and self._leader(cursor) == lane.node:
+                chosen.setdefault((cursor.topic, cursor.partition), cursor)
+        return chosen
+
+    def _patience(self, lane: _Lane) -> tuple[int, int]:
+        """How long the broker may wait, in ms, and for how many bytes."""
+        if lane.prompt:
+            return PROMPT_WAIT_MS, 1
+        elapsed = time.monotonic() - self._since
+        if elapsed >= _RATE_WINDOW_S:
+            self._rate = self._counted / elapsed
+            self._counted, self._since = 0, self._since + elapsed
+        if self._rate > BUSY_RECORDS_S:
+            return BUSY_WAIT_MS, RESPONSE_BYTES
+        return self._idle_wait_ms, 1
+
+    async def _fetch(self, lane: _Lane, cursors: dict[tuple[str, int], Cursor]) -> bool:
+        """One request; True if something went wrong that a pause may cure."""
+        topics: dict[str, list[tuple[int, int, int]]] = {}
+        for cursor in cursors.values():
+            topics.setdefault(cursor.topic, []).append((cursor.partition, cursor.offset, RESPONSE_BYTES))
+        wait_ms, bytes_wanted = self._patience(lane)
+        request = FetchRequest(wait_ms, bytes_wanted, RESPONSE_BYTES, _READ_UNCOMMITTED, list(topics.items()))
+        try:
+            response = await self._client.send(lane.node, request, group="prompt" if lane.prompt else "steady")
+        except (KafkaError, OSError) as error:
+            if lane.error is None:
+                _log.warning("fetch_failed", broker=lane.node, error=repr(error))
+            lane.error = repr(error)
+            self._client.force_metadata_update()
+            return True
+        wrong: str | None = None
+        for topic, partitions in response.topics:
+            for partition, code, highwater, *_, data in partitions:
+                wrong = await self._landed(cursors[topic, partition], code, highwater, data) or wrong
+        if wrong and lane.error is None:
+            _log.warning("fetch_refused", broker=lane.node, error=wrong)
+        lane.error = wrong
+        return wrong is not None
+
+    async def _landed(self, cursor: Cursor, code: int, highwater: int, data: bytes | None) -> str | None:
+        """Hand one partition's answer to its cursor; what went wrong, if anything did."""
+        if cursor.closed:
+            return None
+        if code == OffsetOutOfRangeError.errno:
+            return await self._out_of_range(cursor)
+        if code:
+            self._client.force_metadata_update()
+            return f"{cursor.topic}-{cursor.partition}: {for_code(code).__name__}"
+        try:
+            piece = parse(data or b"", cursor.offset)
+        except CorruptRecordException as error:
+            return f"{cursor.topic}-{cursor.partition}: {error}"
+        for damaged in piece.damaged:
+            self._on_damaged(cursor, damaged)
+        cursor.landed(piece, highwater)
+        self._counted += len(piece.records)
+        if cursor.moved:
+            # Who was served goes to the end of the line: a broker fills an answer in the order of the question.
+            del self._cursors[cursor]
+            self._cursors[cursor] = None
+            self._on_data(cursor)
+        return None
+
+    async def _out_of_range(self, cursor: Cursor) -> str | None:
+        at = TopicPartition(cursor.topic, cursor.partition)
+        try:
+            start = (await self._offsets([at], EARLIEST))[at]
+            end = (await self._offsets([at], LATEST))[at]
+        except (KafkaError, OSError) as error:
+            return f"{cursor.topic}-{cursor.partition}: {error!r}"
+        if cursor.offset > end:
+            raise LogReplaced(
+                f"position {cursor.offset} of {at.topic}-{at.partition} lies beyond its end, {end}: "
+                "records were lost, or the topic was made anew (then the group's positions must go too)"
+            )
+        _log.info("records_expired", topic=at.topic, partition=at.partition, before=cursor.offset, start=start)
+        cursor.skip_to(start)
+        self._on_data(cursor)
+        return None
+
+    # ------------------------------------------------------------------ ends
+    async def ends(self, partitions: Iterable[TopicPartition], *, at: int = LATEST) -> dict[TopicPartition, int]:
+        """The end (or EARLIEST: the start) of each partition.
+
+        Raises:
+            Transient: no answer within the deadline of a request.
+        """
+        wanted = list(partitions)
+        reason: BaseException | None = None
+        try:
+            async with asyncio.timeout(self._kafka.request_timeout_ms / 1000):
+                while True:
+                    try:
+                        return await self._offsets(wanted, at)
+                    except KafkaError as error:
+                        reason = error
+                    await self._client.force_metadata_update()
+                    await asyncio.sleep(_PAUSE_S)
+        except TimeoutError as error:
+            raise Transient(f"the ends of {len(wanted)} partitions are not to be had: {reason!r}") from error
+
+    async def _offsets(self, partitions: list[TopicPartition], at: int) -> dict[TopicPartition, int]:
+        nodes: dict[int, dict[str, list[tuple[int, int]]]] = {}
+        for partition in partitions:
+            await self._client._wait_on_metadata(partition.topic)  # noqa: SLF001  what aiokafka's own clients do
+            node = self._client.cluster.leader_for_partition(partition)
+            if node is None or node < 0:
+                raise KafkaError(f"{partition.topic}-{partition.partition} has no leader")
+            nodes.setdefault(node, {}).setdefault(partition.topic, []).append((partition.partition, at))
+        found: dict[TopicPartition, int] = {}
+        for node, topics in nodes.items():
+            response = await self._client.send(node, OffsetRequest(-1, _READ_UNCOMMITTED, list(topics.items())))
+            for topic, answers in response.topics:
+                for partition, code, _, offset in answers:
+                    if code:
+                        raise for_code(code)(f"{topic}-{partition}")
+                    found[TopicPartition(topic, partition)] = offset
+        return found
