@@ -1,4 +1,4 @@
-"""Plans: the packaged ones can be walked; what is wrong is named with its place, its value and the nearest right one."""
+"""Plans: the packaged ones can be walked; what is wrong is named with its place, value and the nearest right one."""
 
 from pathlib import Path
 
