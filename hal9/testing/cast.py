@@ -1,0 +1,48 @@
+"""The four services of one partition as the seeded world plays them: real cores, small limits, one plain handler."""
+
+from collections.abc import Callable
+from itertools import count
+
+from hal9 import wire
+from hal9.backend.core import BackendConfig, FlatCore, HierarchicalCore
+from hal9.backend.handler import as_batch
+from hal9.log.effects import PartitionCore
+from hal9.testing.applied import AppliedHandler
+from schemas.base import FLAT, HIERARCHICAL, Tree
+from services.migrator.core import MigratorConfig, MigratorCore
+from services.router.core import RouterConfig, RouterCore
+from services.router.outcomes import OutcomeBook
+
+MIGRATION = "hal9"
+DEADLINE_MS = 60_000
+"""Default deadline of the world's requests: no schedule lasts so long, so whatever hangs is found and not timed out."""
+
+SERVICES = ("router", FLAT, HIERARCHICAL, "migrator")
+
+
+def _as_it_is(state: Tree) -> Tree:
+    return state
+
+
+def cast(partition: int = 0, partitions: int = 1) -> dict[str, Callable[[str], PartitionCore]]:
+    """Per service what makes a core of it, given the name of the incarnation."""
+    numbers = count()
+
+    def unique() -> str:
+        return f"u{next(numbers)}"
+
+    def router(name: str) -> PartitionCore:
+        limits = wire.Limits(deadline_ms=DEADLINE_MS)
+        config = RouterConfig(MIGRATION, partitions, name, unique, OutcomeBook(name), limits)
+        return RouterCore(partition, config)
+
+    def flat(name: str) -> PartitionCore:
+        return FlatCore(partition, BackendConfig(MIGRATION, name, unique), as_batch(AppliedHandler()))
+
+    def hierarchical(name: str) -> PartitionCore:
+        return HierarchicalCore(partition, BackendConfig(MIGRATION, name, unique), as_batch(AppliedHandler()))
+
+    def migrator(name: str) -> PartitionCore:
+        return MigratorCore(partition, MigratorConfig(MIGRATION, partitions, name, unique, _as_it_is, _as_it_is))
+
+    return {"router": router, FLAT: flat, HIERARCHICAL: hierarchical, "migrator": migrator}
