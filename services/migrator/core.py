@@ -17,10 +17,10 @@ from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.errors import Poison
 from hal9.keys import bucket_of
 from hal9.log.effects import EARLIEST, Commit, Effects, Record, Send
+from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System, Tree, encode, other
 from schemas.control import Pin, Settled
-from schemas.reports import Quarantined
 from schemas.state import Claim, Marker, RouteMark, Seal
 from services.migrator.backfill import Backfill, TokenBucket
 
@@ -412,19 +412,7 @@ class MigratorCore:
         self.quarantined[key] = error.code
         if key not in self._pinned_sent:
             self._unpinned[key] = error.code
-        found = Quarantined(
-            service="migrator",
-            topic=CHANGES[system],
-            partition=self.partition,
-            offset=record.offset,
-            reason=error.code,
-            detail=error.detail[:4096],
-            key=key,
-            value=(record.value or b"")[: 64 * 1024],
-            headers=list(record.headers),
-            at_ms=int(now_ms),
-        )
-        self.effects.sends.append(Send("quarantine", key, encode(found), [], partition=0))
+        self.effects.sends.append(quarantine("migrator", CHANGES[system], self.partition, record, error, now_ms))
 
     def _pin(self, now_ms: float) -> None:
         if not self._unpinned:
@@ -480,8 +468,11 @@ class MigratorCore:
         return found
 
     def _is_cold(self, copied: Copied) -> bool:
-        """A copy made by the backfill: its pass is repeated after a crash, so the position need not wait for it."""
-        return copied.system == FLAT and copied.source < (self.backfill.until or 0)
+        """A copy made by the backfill: its pass is repeated after a crash, so the position need not wait for it.
+
+        Seals are not: they are followed from the start of the log, whatever is cold.
+        """
+        return copied.seal is None and copied.system == FLAT and copied.source < (self.backfill.until or 0)
 
     def idle(self) -> bool:
         """Everything read is copied and read back."""
