@@ -181,7 +181,7 @@ async def test_no_more_than_the_limit_is_in_flight(settings: Settings) -> None:
         return echo(record)
 
     async with answerer(settings, watch), Client(settings=settings) as client:
-        await client.request_many([("n", "learn", b"") for _ in range(50)])
+        await client.request_many([("n", "learn", b"") for _ in range(50)], concurrency=50)
     assert most == 3
 
 

@@ -1,0 +1,133 @@
+"""Heartbeats on `status`: `Heartbeat` sends this instance's, `StatusFollower` hears everybody's.
+
+A heartbeat that cannot be sent is logged and left out, never queued up; the service goes on. A clean stop sends a last
+one that says so.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+from msgspec.structs import replace
+
+from hal9.connection import kafka_options
+from hal9.errors import Poison, Transient
+from hal9.liveness import Liveness
+from hal9.log.clock import Clock
+from hal9.settings.sections import Kafka
+from hal9.telemetry.logs import logger
+from schemas.base import decode, encode
+from schemas.telemetry import Status, status_decoder
+
+EVERY_S = 0.5
+_SEND_S = 2.0
+_POLL_MS = 250
+
+_log = logger("heartbeat")
+
+
+def instance_name(service: str) -> str:
+    """A new name for one process of a service: `<service>-<8 hexadecimal digits>`."""
+    return f"{service}-{uuid.uuid4().hex[:8]}"
+
+
+class Heartbeat:
+    """Sends `make()` to `status` every 500 ms while entered; on a clean exit, once more with `leaving`."""
+
+    def __init__(self, kafka: Kafka, topic: str, make: Callable[[], Status]) -> None:
+        self._topic, self._make = topic, make
+        # Not idempotent, one ack: a heartbeat repeated or lost does no harm, one that waits for its turn does.
+        self._producer = AIOKafkaProducer(**kafka_options(kafka), acks=1)
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._producer.start()
+        self._task = asyncio.create_task(self._beat(), name="hal9-heartbeat")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        if kind is None or kind is asyncio.CancelledError:
+            await self._send(replace(self._make(), leaving=True))
+        try:
+            async with asyncio.timeout(_SEND_S):
+                await self._producer.stop()
+        except (KafkaError, TimeoutError, OSError) as problem:
+            _log.warning("heartbeat_producer_not_closed", reason=repr(problem))
+
+    async def _beat(self) -> None:
+        while True:
+            await self._send(self._make())
+            await asyncio.sleep(EVERY_S)
+
+    async def _send(self, status: Status) -> None:
+        try:
+            async with asyncio.timeout(_SEND_S):
+                await self._producer.send_and_wait(self._topic, encode(status), key=status.instance.encode())
+        except (KafkaError, TimeoutError, OSError) as problem:
+            _log.warning("heartbeat_not_sent", reason=repr(problem))
+
+
+class StatusFollower:
+    """Hears the heartbeats from now on; `liveness` judges them by this process's clock."""
+
+    def __init__(self, kafka: Kafka, topic: str, dead_after_ms: float = 2_000, clock: Clock | None = None) -> None:
+        self._kafka, self._topic = kafka, topic
+        self._clock = clock or Clock()
+        self._consumer = AIOKafkaConsumer(**kafka_options(kafka), enable_auto_commit=False, auto_offset_reset="latest")
+        self._dead_after_ms = dead_after_ms
+        self._task: asyncio.Task[None] | None = None
+        self.liveness = Liveness(self._clock.now_ms(), dead_after_ms)
+
+    async def __aenter__(self) -> Self:
+        await self._consumer.start()
+        partition = TopicPartition(self._topic, 0)
+        self._consumer.assign([partition])
+        try:
+            async with asyncio.timeout(self._kafka.wait_s):
+                ends = await self._consumer.end_offsets([partition])
+        except (KafkaError, TimeoutError) as error:
+            await self._consumer.stop()
+            raise Transient(f"topic {self._topic} cannot be read: {error!r}") from error
+        self._consumer.seek(partition, ends[partition])
+        self.liveness = Liveness(self._clock.now_ms(), self._dead_after_ms)
+        self._task = asyncio.create_task(self._follow(), name="hal9-status-follower")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._consumer.stop()
+
+    def failure(self) -> BaseException | None:
+        """Why nothing is heard any more; None while it listens."""
+        if self._task is None or not self._task.done() or self._task.cancelled():
+            return None
+        return self._task.exception()
+
+    async def _follow(self) -> None:
+        while True:
+            for records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).values():
+                for record in records:
+                    self._hear(record.value, record.offset)
+
+    def _hear(self, value: bytes | None, offset: int) -> None:
+        if value is None:
+            return
+        try:
+            status = decode(status_decoder, value)
+        except Poison as error:
+            _log.warning("heartbeat_unreadable", topic=self._topic, offset=offset, reason=error.detail)
+            return
+        self.liveness.fold(status, self._clock.now_ms())
