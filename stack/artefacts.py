@@ -4,7 +4,6 @@ A file under its final name has been complete and right once: a download goes to
 renamed. Runs that share a cache directory take turns.
 """
 
-import fcntl
 import hashlib
 import http
 import http.client
@@ -13,21 +12,21 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from hal9.settings.loading import masked_url
 from stack.errors import Corrupt, FetchFailed
+from stack.turns import turn
 
 Progress = Callable[[str], None]
 
 _CONNECTIONS = 8
 _ATTEMPTS = 3  # a dropped connection among 45 files is common, three in a row are an outage
-_SOCKET_TIMEOUT_S = 30
+_SOCKET_TIMEOUT_S = 10  # also how long Ctrl-C may take while a server is silent
 _CHUNK_BYTES = 1 << 18
 _PROGRESS_BYTES = 4_000_000
 
@@ -73,19 +72,11 @@ def ensure(lock: Lock, cache: Path, base_url: str, progress: Progress) -> list[P
         FetchFailed: the address did not answer.
         Corrupt: it served other bytes than the lock names.
     """
-    cache.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(cache):
+    with turn(cache, progress):
         missing = [artefact for artefact in lock.artefacts if not _is_right(cache / artefact.name, artefact)]
         if missing:
             _fetch_all(missing, cache, base_url.rstrip("/"), lock.kafka, progress)
     return [cache / artefact.name for artefact in lock.artefacts]
-
-
-@contextmanager
-def _one_at_a_time(cache: Path) -> Iterator[None]:
-    with (cache / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _is_right(path: Path, artefact: Artefact) -> bool:

