@@ -21,9 +21,9 @@ from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.errors import Poison
 from hal9.keys import is_mark
 from hal9.log.effects import EARLIEST, Commit, Effects, NoTracer, Record, Send, Tracer
+from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from schemas.base import FLAT, HIERARCHICAL, System, encode
-from schemas.reports import Quarantined
 from schemas.state import Claim, Marker, Seal
 
 METADATA_BYTES = 4000
@@ -553,19 +553,7 @@ class BackendCore:
 
     # ------------------------------------------------------------------ sends
     def _quarantine(self, log: str, record: Record, error: Poison, now_ms: float) -> None:
-        found = Quarantined(
-            service=self.system,
-            topic=log,
-            partition=self.partition,
-            offset=record.offset,
-            reason=error.code,
-            detail=error.detail[:4096],
-            key=record.key,
-            value=(record.value or b"")[: 64 * 1024],
-            headers=list(record.headers),
-            at_ms=int(now_ms),
-        )
-        self.effects.sends.append(Send("quarantine", record.key, encode(found), [], partition=0))
+        self.effects.sends.append(quarantine(self.system, log, self.partition, record, error, now_ms))
 
     def _send(
         self,

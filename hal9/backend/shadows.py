@@ -1,8 +1,8 @@
 """Aligned shadows: the other system's run of a request on exactly the state that the owner ran on. Pure.
 
-Both systems read one `dispatched` log. The non-owner runs a mutating request just before it applies the replicated change
-of that position, and a read-only one after the last change dispatched before it; each waits until then, a later change of
-its key, or its deadline. So what is compared was computed on equal state, by construction.
+Both systems read one `dispatched` log. The non-owner runs a mutating request just before it applies the replicated
+change of that position, and a read-only one after the last change dispatched before it; each waits until then, a later
+change of its key, or its deadline. So what is compared was computed on equal state, by construction.
 """
 
 from collections import deque
@@ -18,7 +18,10 @@ HISTORY_PER_KEY = 16
 
 @dataclass(slots=True)
 class Shadow:
-    """A request to run beside the owner. `after`: the last position dispatched before it that changes its key (None: unknown)."""
+    """A request to run beside the owner.
+
+    `after` is the last position dispatched before it that changes its key (None: unknown).
+    """
 
     key: bytes
     request: Dispatched

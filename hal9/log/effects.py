@@ -1,7 +1,8 @@
 """What goes in and out of a partition core: records in, sends out, positions to commit.
 
-A *core* is pure: it owns one partition for one incarnation, is fed records, time and the folded control state, and leaves
-its effects in attributes that a runtime drains. The same cores run on Kafka (`hal9.log.runtime`) and in memory (`hal9.testing`).
+A *core* is pure: it owns one partition for one incarnation, is fed records, time and the folded control state, and
+leaves its effects in attributes that a runtime drains. The same cores run on Kafka (`hal9.log.runtime`) and in memory
+(`hal9.testing`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ class Record(Protocol):
 
 
 class Send:
-    """One record to append; once confirmed by the runtime it is handed back as the record read (offset filled in).
+    """One record to append; once confirmed, the runtime hands it back as the record read (offset filled in).
 
     `log` is a topic name without prefix; `partition` is None for the core's own. `token` is what the sender keeps with it.
     """

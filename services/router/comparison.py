@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import msgspec
 
+from hal9.compare import Tolerance, differences
 from hal9.wire import Response
 from schemas.base import FLAT, System, encode
 from schemas.reports import Divergence, DivergenceKind, FieldDifference
-from hal9.compare import Tolerance, differences
 from services.router.entry import Entry, Result
 from services.router.outcomes import OutcomeBook
 

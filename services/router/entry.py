@@ -4,16 +4,7 @@ from dataclasses import dataclass
 
 from hal9.wire import Request
 from schemas.base import System
-
-
-@dataclass(slots=True)
-class Key:
-    """What the router knows of a neuron id: computed once, for hashing costs more than looking up."""
-
-    text: str
-    bucket: int
-    shadow_bucket: int
-    misplaced_to: int | None
+from services.router.keybook import Key
 
 
 @dataclass(slots=True)
@@ -30,9 +21,10 @@ class Result:
 class Entry:
     """A request from the moment it is read until its answer is acknowledged and its id has left the window.
 
-    `offset` is where it lies on `dispatched` (None: not read back yet), `epoch` and `owner` are those of its last dispatch.
-    `away` is the epoch in which its bucket moved while it was in flight. `answers_at` is a position on `responses` that no
-    answer to it, or to a later request, can precede. `sending` counts its records on `dispatched` that are not read back.
+    `offset` is where it lies on `dispatched` (None: not read back yet), `epoch` and `owner` are those of its last
+    dispatch. `away` is the epoch in which its bucket moved while it was in flight. `answers_at` is a position on
+    `responses` that no answer to it, or to a later request, can precede. `sending` counts its records on `dispatched`
+    that are not read back.
     """
 
     __slots__ = (

@@ -56,7 +56,7 @@ class Identities:
                 self._valued.append(known)
 
     def expire(self, now_ms: float) -> None:
-        """Forget ids older than the window, and the oldest values beyond the budget (their ids stay: one id is one request)."""
+        """Forget ids older than the window, and the oldest values beyond the budget (their ids stay)."""
         oldest = now_ms - self._window_ms
         while self._known:
             identity, known = next(iter(self._known.items()))

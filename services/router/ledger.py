@@ -1,7 +1,7 @@
 """Which requests hold back which commit (DESIGN section 7, "Committing"). Pure.
 
-`requests` up to the first that waits, is not read back, or whose answer is unacknowledged; `dispatched` up to the first in
-flight or in the id window; `responses` from a position that no answer of those precedes.
+`requests` up to the first that waits, is not read back, or whose answer is unacknowledged; `dispatched` up to the first
+in flight or in the id window; `responses` from a position that no answer of those precedes.
 """
 
 from collections import deque

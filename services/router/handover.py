@@ -1,0 +1,80 @@
+"""The route as this partition has it: markers, moves, and what was in flight when its bucket moved. Pure."""
+
+from collections.abc import Iterable
+
+from hal9.control.reducer import ROUTE_SALT, ControlState, salt
+from hal9.control.route import PinFilter, Route, Spans
+from schemas.base import System
+from schemas.state import Marker
+from services.router.entry import Entry
+from services.router.keybook import Key
+
+
+class Handover:
+    """What the last marker put down here says, and which keys wait for an epoch to settle."""
+
+    def __init__(self, migration: str, partition: int, partitions: int) -> None:
+        self.epoch, self.route, self.moved = 0, Route(), Spans()
+        self.settled: set[int] = set()
+        self._away: dict[bytes, int] = {}
+        """Per key, how many of its requests are in flight from before a move of its bucket."""
+        self._partition = partition
+        self._pins = PinFilter(partition, partitions)
+        self._salt = salt(migration, ROUTE_SALT)
+
+    def owner(self, known: Key) -> System:
+        """Who owns a key here and now."""
+        return self.route.owner(known.bucket, known.text)
+
+    def after_seal(self, known: Key) -> int:
+        """The epoch in which the key last moved."""
+        return self.moved.at(known.bucket, known.text)
+
+    def holds(self, key: bytes) -> bool:
+        """Whether requests of `key` must wait: one is in flight from before a move."""
+        return key in self._away
+
+    def adopt(self, marker: Marker) -> None:
+        """A predecessor's marker was read."""
+        self.epoch = marker.route.epoch
+        self.route, self.moved = Route.of(marker.route), Spans.of(marker.moved)
+
+    def advance(self, state: ControlState) -> Marker | None:
+        """The marker of the newest epoch, which stands for all older ones; None if it is down already."""
+        if state.epoch <= self.epoch:
+            return None
+        self.moved = self.moved.moved(self.route, state.route, state.epoch, self._salt)
+        self.epoch, self.route = state.epoch, state.route
+        return Marker(route=state.route.mark(state.epoch, self._pins), moved=self.moved.wire(self._pins))
+
+    def mark_away(self, in_flight: Iterable[Entry]) -> None:
+        """The marker of `epoch` was put down: what is in flight and moved with it is away from its owner."""
+        if self.moved.newest() != self.epoch:
+            return
+        for entry in in_flight:
+            known, key = entry.known, entry.key
+            if entry.away is None and known is not None and key is not None and self.after_seal(known) == self.epoch:
+                entry.away = self.epoch
+                self._away[key] = self._away.get(key, 0) + 1
+
+    def release(self, entry: Entry) -> None:
+        """An entry left the table: its key waits for one less."""
+        if entry.away is None or entry.key is None:
+            return
+        entry.away = None
+        left = self._away[entry.key] - 1
+        if left:
+            self._away[entry.key] = left
+        else:
+            del self._away[entry.key]
+
+    def take_back(self, in_flight: dict[int, Entry], state: ControlState) -> list[Entry]:
+        """Requests of moved keys still unanswered when their epoch settled, out of the table, in order of position."""
+        self.settled |= state.settled.get(self._partition, {}).keys()
+        if not self._away:
+            return []
+        taken = sorted((e for e in in_flight.values() if e.away in self.settled), key=lambda e: e.position)
+        for entry in taken:
+            del in_flight[entry.position]
+            self.release(entry)
+        return taken

@@ -1,0 +1,66 @@
+"""The headers that the router writes. Pure."""
+
+from hal9 import wire
+from hal9.log.effects import Record
+from schemas.base import System
+from services.router.entry import Entry
+
+Headers = list[tuple[str, bytes]]
+
+
+def fixed(request: wire.Request) -> Headers:
+    """What every hop after the first one can rely on: id, operation, deadline, trace."""
+    headers = [
+        (wire.ID, request.id.encode()),
+        (wire.OPERATION, request.operation.encode()),
+        (wire.DEADLINE, b"%d" % request.deadline_ms),
+    ]
+    if request.traceparent is not None:
+        headers.append((wire.TRACEPARENT, request.traceparent))
+    return headers
+
+
+def of_user(record: Record) -> Headers:
+    """What the user sent beside the headers that `fixed` and the dispatch write anew."""
+    written = (wire.ID, wire.OPERATION, wire.DEADLINE, wire.TRACEPARENT)
+    return [(name, value or b"") for name, value in record.headers if name not in wire.OURS and name not in written]
+
+
+def of_dispatch(entry: Entry, owner: System, partition: int, after_seal: int, term: int) -> Headers:
+    """A request as both systems read it."""
+    headers = [
+        *entry.request.passed_on,
+        *fixed(entry.request),
+        (wire.POSITION, b"%d:%d" % (partition, entry.position)),
+        (wire.EPOCH, b"%d" % entry.epoch),
+        (wire.PRIMARY, owner.encode()),
+        (wire.AFTER_SEAL, b"%d" % after_seal),
+        (wire.TERM, b"%d" % term),
+    ]
+    if entry.shadow is not None:
+        headers.append((wire.SHADOW, entry.shadow.encode()))
+    return headers
+
+
+def of_rejection(entry: Entry, partition: int, epoch: int, term: int) -> Headers:
+    """A rejected request: nobody executes it."""
+    return [
+        *fixed(entry.request),
+        (wire.POSITION, wire.position_header(partition, entry.position)),
+        (wire.EPOCH, wire.decimal(epoch)),
+        (wire.REJECTED, (entry.rejected or "rejected").encode()),
+        (wire.TERM, wire.decimal(term)),
+    ]
+
+
+def of_answer(entry: Entry, status: str, error: str | None) -> Headers:
+    """The answer to the user."""
+    headers = [(wire.ID, entry.request.id.encode()), (wire.STATUS, status.encode()), (wire.EPOCH, b"%d" % entry.epoch)]
+    if error is not None:
+        headers.append((wire.ERROR, error.encode()))
+    if status in ("ok", "error") and entry.owner is not None:
+        headers.append((wire.SERVED_BY, entry.owner.encode()))
+    if entry.request.traceparent is not None:
+        headers.append((wire.TRACEPARENT, entry.request.traceparent))
+        headers += [h for h in entry.request.passed_on if h[0] == wire.TRACESTATE]
+    return headers

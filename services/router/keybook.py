@@ -1,0 +1,45 @@
+"""What the router knows of the keys it has seen lately: hashing costs more than looking up. Pure."""
+
+from dataclasses import dataclass
+
+from hal9.control.reducer import ROUTE_SALT, SHADOW_SALT, salt
+from hal9.keys import bucket_of, partition_of
+
+REMEMBERED = 100_000
+
+
+@dataclass(slots=True)
+class Key:
+    """A neuron id: its buckets, and the partition it belongs to if that is not this one."""
+
+    text: str
+    bucket: int
+    shadow_bucket: int
+    misplaced_to: int | None
+
+
+class KeyBook:
+    """Keys of one partition; forgotten all at once when there are too many."""
+
+    def __init__(self, migration: str, partition: int, partitions: int) -> None:
+        self._partition, self._partitions = partition, partitions
+        self._route_salt, self._shadow_salt = salt(migration, ROUTE_SALT), salt(migration, SHADOW_SALT)
+        self._keys: dict[bytes, Key] = {}
+
+    def __contains__(self, key: bytes | None) -> bool:
+        return key in self._keys
+
+    def of(self, key: bytes) -> Key:
+        """The entry of a valid neuron id."""
+        found = self._keys.get(key)
+        if found is None:
+            if len(self._keys) >= REMEMBERED:
+                self._keys.clear()
+            at = partition_of(key, self._partitions)
+            found = self._keys[key] = Key(
+                key.decode(),
+                bucket_of(self._route_salt, key),
+                bucket_of(self._shadow_salt, key),
+                None if at == self._partition else at,
+            )
+        return found
