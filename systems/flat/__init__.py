@@ -1,0 +1,1 @@
+"""The old architecture: one neuron at a time."""

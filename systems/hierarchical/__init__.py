@@ -1,0 +1,1 @@
+"""The new architecture: units in cognitive layers, executed in batches."""
