@@ -13,9 +13,12 @@ from typing import ClassVar
 import msgspec
 
 from hal9 import wire
-from hal9.backend.handler import BatchHandler, Item, Refused, Result
+from hal9.backend.execution import Executed, Limits, mutating, read_only, run
+from hal9.backend.handler import BatchHandler, Item, Result
+from hal9.backend.queues import Queues, Task
+from hal9.backend.responses import Outbox, Response
 from hal9.backend.shadows import Aligned, Shadow, Shadows
-from hal9.backend.store import NOTHING, EncodeError, Held, Kept, Store, envelope, read_change
+from hal9.backend.store import NOTHING, Held, Kept, Store, envelope, read_change
 from hal9.compare import Tolerance, tree_differences
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.errors import Poison
@@ -27,6 +30,7 @@ from schemas.base import FLAT, HIERARCHICAL, System, encode
 from schemas.state import Claim, Marker, Seal
 
 METADATA_BYTES = 4000
+INCOMPARABLE = "incomparable"
 CHANGES: dict[System, str] = {FLAT: "neurons.changes", HIERARCHICAL: "units.changes"}
 REPLICA: dict[System, str] = {FLAT: "neurons.replica", HIERARCHICAL: "units.replica"}
 
@@ -40,41 +44,10 @@ class BackendConfig:
     unique: Callable[[], str]
     answers_ms: float = 75_000
     """Longest deadline (60 s) and some: how long an answer by position is kept."""
-    value_bytes: int = 256 * 1024
-    state_bytes: int = 384 * 1024
+    limits: Limits = field(default_factory=Limits)
     batch: int = 256
     backlog: int = 10_000
     tolerance: Tolerance = field(default_factory=Tolerance)
-
-
-@dataclass(slots=True)
-class Task:
-    """A request dispatched to this system as primary: `offset` is where it lies on `dispatched`."""
-
-    offset: int
-    key: bytes
-    request: wire.Dispatched
-    value: bytes
-    span: object = None
-
-
-@dataclass(slots=True)
-class Answer:
-    """A response that waits until the own changes up to `needs` were read back."""
-
-    needs: int
-    request: wire.Dispatched
-    key: bytes
-    role: bytes
-    status: str
-    error: str | None
-    value: bytes | None
-    held: Held
-    read: int
-    """Version of the state that it was computed on."""
-    offset: int | None = None
-    diff: bytes | None = None
-    span: object = None
 
 
 @dataclass(slots=True)
@@ -87,7 +60,7 @@ class Change:
 
 
 class BackendCore:
-    """One partition, one incarnation; see `hal9.log.effects.PartitionCore` for the calls. Subclasses name the system."""
+    """One partition, one incarnation; `hal9.log.effects.PartitionCore` has the calls. Subclasses name the system."""
 
     system: ClassVar[System]
     reads: ClassVar[tuple[str, ...]]
@@ -115,26 +88,20 @@ class BackendCore:
         self._claim = b""
         self._next = dict.fromkeys(self.reads, 0)
         self._replica_end: int | None = None
-        self._queues: dict[bytes, deque[Task]] = {}
-        self._ready: dict[bytes, None] = {}
-        self._blocked: dict[int, dict[bytes, None]] = {}
-        """Keys whose first request waits for the seal of an epoch in the replica log."""
-        self._unverified_wait: dict[bytes, None] = {}
-        """Keys whose first request waits until own changes from before its epoch were read back."""
-        self._unexecuted: dict[int, None] = {}
+        self._queues = Queues()
         self._undone: dict[int, None] = {}
         self._marks: deque[tuple[int, Marker]] = deque()
         self._sealing: set[int] = set()
         self._sequence = self._verified = 0
         self._unconfirmed: deque[Change] = deque()
-        self._answers: deque[Answer] = deque()
+        self._outbox = Outbox()
         self._repairs: dict[bytes, None] = {}
         self._deleted: deque[tuple[float, bytes, int]] = deque()
 
     def __repr__(self) -> str:
         return (
             f"<{type(self).__name__} {self.partition} {self.phase}, term {self.term}, {len(self.store.states)} keys, "
-            f"{len(self._unexecuted)} to execute, {len(self._answers)} to answer>"
+            f"{len(self._queues)} to execute, {len(self._outbox)} to answer>"
         )
 
     # ------------------------------------------------------------------ taking over
@@ -152,7 +119,7 @@ class BackendCore:
 
     def wants(self, log: str) -> bool:
         """Once it serves; no requests while too many wait."""
-        if log == "dispatched" and len(self._unexecuted) + len(self._answers) >= self.config.backlog:
+        if log == "dispatched" and len(self._queues) + len(self._outbox) >= self.config.backlog:
             return False
         return self.phase == "serve"
 
@@ -235,8 +202,7 @@ class BackendCore:
     def _replicated(self, record: Record, now_ms: float) -> None:
         kind = self._replica_validity.feed(record)
         if kind == "seal" and self._replica_validity.seal is not None:
-            for key in self._blocked.pop(self._replica_validity.seal.route.epoch, ()):
-                self._ready[key] = None
+            self._queues.seal_read(self._replica_validity.seal.route.epoch)
         if kind != "data" or record.key is None:
             return
         try:
@@ -268,75 +234,58 @@ class BackendCore:
         if request.rejected is not None:
             return
         key, value = record.key, record.value or b""
-        mutating = request.operation not in self.handler.read_only
+        changes = request.operation not in self.handler.read_only
         if request.shadow == self.system:
-            shadow = Shadow(key, request, value, mutating, self.shadows.last_change.get(key))
+            shadow = Shadow(key, request, value, changes, self.shadows.last_change.get(key))
             self._run_shadows(self.shadows.add(shadow))
-        self.shadows.dispatched(key, request.position, mutating)
+        self.shadows.dispatched(key, request.position, changes)
         if request.primary == self.system:
-            task = Task(record.offset, key, request, value)
-            self._unexecuted[record.offset] = self._undone[record.offset] = None
-            self._queues.setdefault(key, deque()).append(task)
-            if len(self._queues[key]) == 1:
-                self._ready[key] = None
+            self._undone[record.offset] = None
+            self._queues.add(Task(record.offset, key, request, value))
 
     # ------------------------------------------------------------------ execution
     def _proceed(self, now_ms: float) -> None:
         if self.phase != "serve" or self.effects.restart is not None:
             return
-        if self._unverified_wait:
-            self._ready.update(self._unverified_wait)
-            self._unverified_wait.clear()
-        while self._ready:
-            self._round(now_ms)
+        self._queues.look_again()
+        while keys := self._queues.ready(self.config.batch):
+            self._round(keys, now_ms)
         self._seal()
         self._repair()
         self._respond()
 
-    def _round(self, now_ms: float) -> None:
+    def _round(self, keys: list[bytes], now_ms: float) -> None:
         """Take the first request of each ready key, run them as one batch."""
-        batch: list[Task] = []
-        for key in list(self._ready)[: self.config.batch]:
-            task = self._take(key, now_ms)
-            if task is not None:
-                batch.append(task)
+        batch = [task for key in keys if (task := self._take(key)) is not None]
         items: list[Item] = [(self.store.held(t.key).state, t.request.operation, t.value) for t in batch]
         for task, result in zip(batch, run(self.handler, items), strict=True):
             self._executed(task, result, now_ms)
 
-    def _take(self, key: bytes, now_ms: float) -> Task | None:
+    def _take(self, key: bytes) -> Task | None:
         """The first request of a key, if it is to be executed now.
 
-        Cases, as in the model's `execute`: it waits for a seal; it waits for own changes to be read back; a seal voids it already; it is answered from what is
-        kept; its answer is forgotten; it is to be executed.
+        Cases, as in the model's `execute`: it waits for a seal; it waits for own changes to be read back; a seal voids
+        it already; it is answered from what is kept; its answer is forgotten; it is to be executed.
         """
-        queue = self._queues[key]
-        task = queue[0]
-        request = task.request
-        current = self.store.held(key)
+        task = self._queues.first(key)
+        request, current = task.request, self.store.held(key)
         if request.after_seal and request.after_seal not in self._replica_validity.seals:
-            del self._ready[key]
-            self._blocked.setdefault(request.after_seal, {})[key] = None
+            self._queues.wait_for_seal(key, request.after_seal)
             return None
         if request.after_seal and current.epoch < request.after_seal and current.sequence > self._verified:
-            del self._ready[key]
-            self._unverified_wait[key] = None
+            self._queues.wait_for_read_back(key)
             return None
-        queue.popleft()
-        del self._unexecuted[task.offset]
-        if not queue:
-            del self._queues[key]
-            del self._ready[key]
+        self._queues.pop(key)
         if self.validity.sealed(request.epoch, key):
             self._undone.pop(task.offset, None)
             return None
         if request.operation not in self.handler.read_only:
             kept = self.store.kept.get(request.position)
             if kept is not None:
-                self._answer(task, kept.status, kept.error, kept.answer, kept.held, kept.held.sequence)
+                self._answer(task, Executed(kept.status, kept.error, kept.answer, None), kept.held, kept.held.sequence)
                 return None
             if request.position <= current.position:
-                self._answer(task, "timeout", "forgotten", None, NOTHING, self._sequence)
+                self._answer(task, Executed("timeout", "forgotten", None, None), NOTHING, self._sequence)
                 return None
         if request.traceparent is not None:
             task.span, request.traceparent = self.tracer.begin(
@@ -345,46 +294,19 @@ class BackendCore:
         return task
 
     def _executed(self, task: Task, result: Result, now_ms: float) -> None:
-        current = self.store.held(task.key)
-        if task.request.operation in self.handler.read_only:
-            status, error, answer = self._outcome(result)
-            self._answer(task, status, error, answer, current, self._sequence)
+        current, request = self.store.held(task.key), task.request
+        if request.operation in self.handler.read_only:
+            self._answer(task, read_only(result, self.config.limits), current, self._sequence)
             return
-        state = current.state
-        status, error, answer = self._outcome(result)
-        value = b""
-        if status == "ok" and not isinstance(result, Refused):
-            state = result[0]
-            error, value = self._encoded(state, answer)
-            if error is not None:
-                status, state, answer = "error", current.state, None
-        if status == "error":
-            value = envelope(state, answer)
+        executed = mutating(result, current.state, self.config.limits)
         self._sequence += 1
-        held = Held(current.version + 1, state, task.request.position, task.request.epoch, self._sequence, None, True)
+        held = Held(current.version + 1, executed.state, request.position, request.epoch, self._sequence, None, True)
         self.store.states[task.key] = held
-        self.store.keep(task.request.position, Kept(status, error, answer, held, now_ms))
-        if state is None:
+        self.store.keep(request.position, Kept(executed.status, executed.error, executed.answer, held, now_ms))
+        if held.state is None:
             self._deleted.append((now_ms, task.key, held.version))
-        self._append(Change(task.key, held), value, status, error, held.epoch)
-        self._answer(task, status, error, answer, held, self._sequence)
-
-    def _outcome(self, result: Result) -> tuple[str, str | None, bytes | None]:
-        if isinstance(result, Refused):
-            return "error", result.code, None
-        if len(result[1]) > self.config.value_bytes:
-            return "error", "answer-too-large", None
-        return "ok", None, result[1]
-
-    def _encoded(self, state: object, answer: bytes | None) -> tuple[str | None, bytes]:
-        """(error code, value) of a change record."""
-        if state is not None and not isinstance(state, dict):
-            return "bad-state", b""
-        try:
-            value = envelope(state, answer)
-        except EncodeError:
-            return "bad-state", b""
-        return ("state-too-large", b"") if len(value) > self.config.state_bytes + len(answer or b"") else (None, value)
+        self._append(Change(task.key, held), executed.change, executed.status, executed.error, held.epoch)
+        self._answer(task, executed, held, self._sequence)
 
     def _append(self, change: Change, value: bytes | None, status: str | None, error: str | None, epoch: int) -> None:
         held = change.held
@@ -397,54 +319,31 @@ class BackendCore:
         self._send(self.changes, change.key, value, headers, change)
 
     # ------------------------------------------------------------------ answers
-    def _answer(self, task: Task, status: str, error: str | None, value: bytes | None, held: Held, needs: int) -> None:
-        mutating = task.request.operation not in self.handler.read_only
-        read = max(held.version - mutating, 0)
-        self._answers.append(
-            Answer(
+    def _answer(self, task: Task, executed: Executed, held: Held, needs: int) -> None:
+        """The response to a primary; `read` is the version before an operation that makes a new one."""
+        read = held.version if task.request.operation in self.handler.read_only else max(held.version - 1, 0)
+        self._outbox.add(
+            Response(
                 needs,
                 task.request,
                 task.key,
                 b"primary",
-                status,
-                error,
-                value,
+                executed.status,
+                executed.error,
+                executed.answer,
                 held,
                 read,
                 task.offset,
-                None,
-                task.span,
+                span=task.span,
             )
         )
 
     def _respond(self) -> None:
-        """Send what is true by now: everything it rests on was read back as valid."""
-        while self._answers and self._answers[0].needs <= self._verified:
-            answer = self._answers.popleft()
-            request = answer.request
-            headers = [
-                (wire.ID, request.id.encode()),
-                (wire.POSITION, b"%d:%d" % (self.partition, request.position)),
-                (wire.EPOCH, b"%d" % request.epoch),
-                (wire.ROLE, answer.role),
-                (wire.STATUS, answer.status.encode()),
-                (wire.STATE_VERSION, b"%d" % answer.read),
-            ]
-            if answer.error is not None:
-                headers.append((wire.ERROR, answer.error.encode()))
-            if (
-                answer.offset is not None
-                and answer.held.position == request.position
-                and answer.held.offset is not None
-            ):
-                headers.append((wire.CHANGE, b"%d" % answer.held.offset))
-            if answer.diff is not None:
-                headers.append((wire.STATE_DIFF, answer.diff))
-            if request.traceparent is not None:
-                headers.append((wire.TRACEPARENT, request.traceparent))
-            if answer.span is not None:
-                self.tracer.end(answer.span, answer.status)
-            self._send(self.responses, answer.key, answer.value, headers, answer)
+        """Send what is true by now."""
+        for response in self._outbox.true_by(self._verified):
+            if response.span is not None:
+                self.tracer.end(response.span, response.status)
+            self._send(self.responses, response.key, response.value, response.headers(self.partition), response)
 
     # ------------------------------------------------------------------ shadows
     def _run_shadows(self, found: Iterable[Aligned]) -> None:
@@ -454,23 +353,21 @@ class BackendCore:
             (a.state.state, a.shadow.request.operation, a.shadow.value) for a in runnable if a.state is not None
         ]
         for a, result in zip(runnable, run(self.handler, items), strict=True):
-            status, error, answer = self._outcome(result)
-            diff = None
-            if a.expected is not None and not isinstance(result, Refused) and a.expected.change.answer_status == "ok":
-                diff = self._state_diff(result[0], a.expected.after.state)
-            self._shadow_answer(a, status, error, answer, diff)
+            executed, diff = read_only(result, self.config.limits), None
+            if a.expected is not None and executed.status == "ok" and a.expected.change.answer_status == "ok":
+                diff = self._state_diff(executed.state, a.expected.after.state)
+            self._shadow_answer(a, executed, diff)
         for a in aligned:
             if a.state is None:
-                self._shadow_answer(a, "error", "incomparable", None, None)
+                self._shadow_answer(a, Executed("error", INCOMPARABLE, None, None), None)
 
-    def _shadow_answer(
-        self, aligned: Aligned, status: str, error: str | None, value: bytes | None, diff: bytes | None
-    ) -> None:
+    def _shadow_answer(self, aligned: Aligned, executed: Executed, diff: bytes | None) -> None:
         shadow, held = aligned.shadow, aligned.state or NOTHING
-        answer = Answer(
-            self._sequence, shadow.request, shadow.key, b"shadow", status, error, value, held, held.version, diff=diff
+        status, error, answer = executed.status, executed.error, executed.answer
+        role, needs = b"shadow", self._sequence
+        self._outbox.add(
+            Response(needs, shadow.request, shadow.key, role, status, error, answer, held, held.version, diff=diff)
         )
-        self._answers.append(answer)
 
     def _state_diff(self, ours: object, theirs: object) -> bytes:
         """What the owner's state and ours differ in, as JSON of at most 4 KiB."""
@@ -487,13 +384,13 @@ class BackendCore:
         """Seal each epoch when all that precedes its marker was executed and sent."""
         for offset, marker in self._marks:
             epoch = marker.route.epoch
-            first = next(iter(self._unexecuted), None)
+            first = self._queues.oldest()
             if first is not None and first < offset:
                 return
             if epoch in self.validity.seals or epoch in self._sealing:
                 continue
             self._sealing.add(epoch)
-            self._send(self.changes, wire.SEAL + b"%d" % epoch, encode(Seal(route=marker.route)), [])
+            self._send(self.changes, wire.seal_key(epoch, self.config.unique()), encode(Seal(route=marker.route)), [])
 
     def _repair(self) -> None:
         """Append a state again that a void record lies after: compaction would keep the void one alone."""
@@ -515,7 +412,7 @@ class BackendCore:
     # ------------------------------------------------------------------ time, acknowledgements, commits
     def acked(self, send: Send, now_ms: float) -> None:  # noqa: ARG002
         """A response is stored: its request need not be read again."""
-        if isinstance(send.token, Answer) and send.token.offset is not None:
+        if isinstance(send.token, Response) and send.token.offset is not None:
             self._undone.pop(send.token.offset, None)
 
     def tick(self, now_ms: float) -> None:
@@ -532,7 +429,7 @@ class BackendCore:
         self._proceed(now_ms)
 
     def commits(self) -> Mapping[str, Commit]:
-        """`dispatched` up to the first request without an acknowledged response, or marker without a seal in the log."""
+        """`dispatched` up to the first request without an acknowledged response, or marker without a seal."""
         if self.phase != "serve":
             return {}
         while self._marks and self._marks[0][1].route.epoch in self.validity.seals:
@@ -544,7 +441,7 @@ class BackendCore:
 
     def idle(self) -> bool:
         """Nothing to execute, to answer or to have acknowledged."""
-        return self.phase == "serve" and not (self._unexecuted or self._answers or self._undone or self._unconfirmed)
+        return self.phase == "serve" and not (self._queues or self._outbox or self._undone or self._unconfirmed)
 
     @property
     def sealed_epoch(self) -> int:
@@ -583,19 +480,3 @@ class HierarchicalCore(BackendCore):
 
 
 CORES: dict[System, type[BackendCore]] = {FLAT: FlatCore, HIERARCHICAL: HierarchicalCore}
-
-
-def run(handler: BatchHandler, items: list[Item]) -> list[Result]:
-    """Run a batch; a handler that fails as a whole is asked item by item, so that one request cannot fail the others."""
-    if not items:
-        return []
-    try:
-        results = handler.batch(items)
-        if len(results) == len(items):
-            return results
-    except Exception as error:  # noqa: BLE001  user code: whatever it raises is an answer, not our crash
-        if len(items) == 1:
-            return [Refused("handler-failed", repr(error))]
-    if len(items) == 1:
-        return [Refused("handler-failed", "not one result per item")]
-    return [result for item in items for result in run(handler, [item])]

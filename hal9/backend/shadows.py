@@ -6,10 +6,10 @@ change of its key, or its deadline. So what is compared was computed on equal st
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from hal9.backend.store import Held, State, Store
+from hal9.backend.store import Held, Store
 from hal9.wire import Change, Dispatched
 
 HISTORY_MS = 15_000
@@ -118,17 +118,12 @@ class Shadows:
         self._waiting.pop(key, None)
 
     def _align(self, shadow: Shadow) -> Aligned | None:
-        """Three cases: it must wait (None); the state it needs is known; that state has gone by."""
+        """Three cases: it must wait (None); the state it needs is known; that state has gone by (no state)."""
         current = self._store.held(shadow.key)
         history = self._history.get(shadow.key, ())
-        if shadow.mutating:
-            if current.position < shadow.request.position:
-                return None
-            for applied in history:
-                if applied.change.position == shadow.request.position:
-                    exact = applied.before.version == applied.change.version - 1
-                    return Aligned(shadow, applied.before, applied) if exact else Aligned(shadow, None)
-            return Aligned(shadow, None)
+        return _mutating(shadow, current, history) if shadow.mutating else self._reading(shadow, current, history)
+
+    def _reading(self, shadow: Shadow, current: Held, history: Iterable[Applied]) -> Aligned | None:
         if shadow.after is None:
             if not self.complete():
                 return None
@@ -137,10 +132,15 @@ class Shadows:
             return None
         if current.position == shadow.after:
             return Aligned(shadow, current)
-        for applied in history:
-            if applied.before.position == shadow.after:
-                return Aligned(shadow, applied.before)
-        return Aligned(shadow, None)
+        gone_by = [applied.before for applied in history if applied.before.position == shadow.after]
+        return Aligned(shadow, gone_by[0] if gone_by else None)
 
 
-__all__ = ["Aligned", "Applied", "Shadow", "Shadows", "State"]
+def _mutating(shadow: Shadow, current: Held, history: Iterable[Applied]) -> Aligned | None:
+    if current.position < shadow.request.position:
+        return None
+    for applied in history:
+        if applied.change.position == shadow.request.position:
+            exact = applied.before.version == applied.change.version - 1
+            return Aligned(shadow, applied.before, applied) if exact else Aligned(shadow, None)
+    return Aligned(shadow, None)

@@ -1,4 +1,7 @@
-"""What a system holds of one partition in memory: newest state per key, answers by position. A view of two logs. Pure."""
+"""What a system holds of one partition in memory: newest state per key, answers by position. Pure.
+
+A view of two logs: it can be rebuilt from them at any time.
+"""
 
 from collections import deque
 from dataclasses import dataclass
