@@ -1,0 +1,43 @@
+"""The `hal9` command: its verbs, put together."""
+
+from typing import Annotated
+
+import typer
+
+from hal9.cli.exits import guarded
+from hal9.cli.run import run
+from hal9.cli.topics import topics_app
+from stack.cli import stack_app
+
+app = typer.Typer(
+    name="hal9",
+    help="Moves a live, stateful service from one architecture to another over Kafka, with a way back at any moment.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command(epilog="Example: hal9 run router --config hal9.toml")(run)
+app.add_typer(stack_app)
+app.add_typer(topics_app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415  for this option alone
+
+        print(version("hal9-migration"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before any verb."""
+
+
+def main() -> None:
+    """Run the command line; exit codes are those of `hal9.cli.exits`."""
+    guarded(app)

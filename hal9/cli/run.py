@@ -1,0 +1,52 @@
+"""`hal9 run`: one service in the foreground."""
+
+from difflib import get_close_matches
+from typing import Annotated
+
+import typer
+
+from hal9.cli.options import Config
+from hal9.errors import ConfigError
+
+MODULES = {
+    "router": "services.router.app",
+    "migrator": "services.migrator.app",
+    "guardian": "services.guardian.app",
+    "orchestrator": "services.orchestrator.app",
+    "flat": "systems.flat.app",
+    "hierarchical": "systems.hierarchical.app",
+    "system": "hal9.backend.app",
+}
+
+
+def run(
+    service: Annotated[str, typer.Argument(help=f"One of {', '.join(MODULES)}.")],
+    config: Config = None,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings, secrets masked, and exit.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option("--name", help="With `system`: which system it is, flat or hierarchical.")
+    ] = None,
+    handler: Annotated[
+        str | None, typer.Option("--handler", help="With `system`: the handler, as module:attribute.")
+    ] = None,
+) -> None:
+    """Run one service until SIGTERM or Ctrl-C."""
+    import os  # noqa: PLC0415
+    from importlib import import_module  # noqa: PLC0415
+
+    from hal9.settings import load, render  # noqa: PLC0415
+
+    if service not in MODULES:
+        close = get_close_matches(service, MODULES, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"unknown service {service!r}: there are {', '.join(MODULES)}{hint}")
+    if (name or handler) and service != "system":
+        raise ConfigError(f"--name and --handler go with `hal9 run system`, not with {service}")
+    given = {"HAL9_SYSTEM__NAME": name, "HAL9_SYSTEM__HANDLER": handler}
+    settings = load(config, {**os.environ, **{key: value for key, value in given.items() if value is not None}})
+    if print_config:
+        typer.echo(render(settings, service), nl=False)
+        return
+    import_module(MODULES[service]).main(settings)
