@@ -1,0 +1,81 @@
+"""Requests that a system has read and not executed yet: in order per key, and why a key waits. Pure."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from hal9.wire import Dispatched
+
+
+@dataclass(slots=True)
+class Task:
+    """A request dispatched to this system as primary: `offset` is where it lies on `dispatched`."""
+
+    offset: int
+    key: bytes
+    request: Dispatched
+    value: bytes
+    span: object = None
+
+
+class Queues:
+    """The requests of one partition. A key is ready, or waits for a seal, or for own changes to be read back."""
+
+    def __init__(self) -> None:
+        self._queues: dict[bytes, deque[Task]] = {}
+        self._ready: dict[bytes, None] = {}
+        self._sealed: dict[int, dict[bytes, None]] = {}
+        self._unverified: dict[bytes, None] = {}
+        self._offsets: dict[int, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def add(self, task: Task) -> None:
+        """A request was read from `dispatched`."""
+        self._offsets[task.offset] = None
+        queue = self._queues.get(task.key)
+        if queue is None:
+            self._queues[task.key] = deque((task,))
+            self._ready[task.key] = None
+        else:
+            queue.append(task)
+
+    def ready(self, limit: int) -> list[bytes]:
+        """Keys whose first request may be looked at, at most `limit`."""
+        return [key for key, _ in zip(self._ready, range(limit), strict=False)]
+
+    def first(self, key: bytes) -> Task:
+        """The first request of a key."""
+        return self._queues[key][0]
+
+    def pop(self, key: bytes) -> None:
+        """The first request of a key is executed, answered or passed over."""
+        queue = self._queues[key]
+        del self._offsets[queue.popleft().offset]
+        if not queue:
+            del self._queues[key]
+            del self._ready[key]
+
+    def wait_for_seal(self, key: bytes, epoch: int) -> None:
+        """The key waits until `seal(epoch)` was read in the replica log."""
+        del self._ready[key]
+        self._sealed.setdefault(epoch, {})[key] = None
+
+    def wait_for_read_back(self, key: bytes) -> None:
+        """The key waits until own changes of it were read back."""
+        del self._ready[key]
+        self._unverified[key] = None
+
+    def seal_read(self, epoch: int) -> None:
+        """`seal(epoch)` was read."""
+        self._ready.update(self._sealed.pop(epoch, {}))
+
+    def look_again(self) -> None:
+        """Own changes may have been read back."""
+        if self._unverified:
+            self._ready.update(self._unverified)
+            self._unverified.clear()
+
+    def oldest(self) -> int | None:
+        """Where the first request that is not executed lies on `dispatched`."""
+        return next(iter(self._offsets), None)

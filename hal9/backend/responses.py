@@ -1,0 +1,70 @@
+"""Responses that wait until everything they rest on was read back as valid. Pure."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hal9 import wire
+from hal9.backend.store import Held
+
+
+@dataclass(slots=True)
+class Response:
+    """What is to be sent for one execution.
+
+    `needs` is the number of the own change that must have been read back, `read` the version of the state it was
+    computed on, `offset` where the request lies on `dispatched` (None for a shadow: nothing waits for its response).
+    """
+
+    needs: int
+    request: wire.Dispatched
+    key: bytes
+    role: bytes
+    status: str
+    error: str | None
+    value: bytes | None
+    held: Held
+    read: int
+    offset: int | None = None
+    diff: bytes | None = None
+    span: object = None
+
+    def headers(self, partition: int) -> list[tuple[str, bytes]]:
+        """The headers of the record on the response log."""
+        request = self.request
+        headers = [
+            (wire.ID, request.id.encode()),
+            (wire.POSITION, b"%d:%d" % (partition, request.position)),
+            (wire.EPOCH, b"%d" % request.epoch),
+            (wire.ROLE, self.role),
+            (wire.STATUS, self.status.encode()),
+            (wire.STATE_VERSION, b"%d" % self.read),
+        ]
+        if self.error is not None:
+            headers.append((wire.ERROR, self.error.encode()))
+        if self.offset is not None and self.held.position == request.position and self.held.offset is not None:
+            headers.append((wire.CHANGE, b"%d" % self.held.offset))
+        if self.diff is not None:
+            headers.append((wire.STATE_DIFF, self.diff))
+        if request.traceparent is not None:
+            headers.append((wire.TRACEPARENT, request.traceparent))
+        return headers
+
+
+class Outbox:
+    """Responses in the order in which they were computed."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Response] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, response: Response) -> None:
+        """A response to send as soon as it is true."""
+        self._waiting.append(response)
+
+    def true_by(self, verified: int) -> Iterator[Response]:
+        """Responses whose own changes, up to number `verified`, were read back; each once."""
+        while self._waiting and self._waiting[0].needs <= verified:
+            yield self._waiting.popleft()
