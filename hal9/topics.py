@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from hal9.errors import Transient
 from hal9.log.administration import administering
@@ -147,7 +147,7 @@ async def check(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S)
     problems = []
     for name in names:
         log = topics.log(name)
-        if name not in described:
+        if name not in configs:
             problems.append(f"topic {name} does not exist")
             continue
         count, wanted = len(described[name]["partitions"]), topics.partitions_of(log)
@@ -168,6 +168,8 @@ async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, di
     found: dict[str, dict[str, str]] = {}
     for response in await admin.describe_configs(resources):
         for code, message, _, name, entries in response.resources:
+            if code == UnknownTopicOrPartitionError.errno:
+                continue  # deleted a moment ago
             if code:
                 raise Transient(f"settings of topic {name}: {message or for_code(code).__name__}")
             found[name] = {entry[0]: entry[1] for entry in entries}

@@ -20,7 +20,7 @@ _MAGIC_AT = 16
 _MAGIC = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plain:
     """A record that was read the slow way."""
 
@@ -31,11 +31,12 @@ class Plain:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Damaged:
     """A record that is not what a record should be; what could be read of it, bad header names escaped."""
 
     offset: int
+    timestamp: int
     detail: str
     key: bytes | None = None
     value: bytes | None = None
@@ -95,7 +96,9 @@ def _one_by_one(data: memoryview, piece: Piece) -> list[Any]:
     try:
         iter(batch)  # uncompresses
     except Exception as error:  # noqa: BLE001  each codec has errors of its own
-        piece.damaged.append(Damaged(batch.base_offset, f"the batch cannot be uncompressed: {error!r}"))
+        piece.damaged.append(
+            Damaged(batch.base_offset, batch.first_timestamp, f"the batch cannot be uncompressed: {error!r}")
+        )
         return []
     buffer, position = batch._buffer, batch._pos  # noqa: SLF001
     append_time = batch.max_timestamp if batch.timestamp_type else None
@@ -109,7 +112,8 @@ def _one_by_one(data: memoryview, piece: Piece) -> list[Any]:
             record = _record(buffer, body, position, batch.base_offset, batch.first_timestamp, append_time)
         except (ValueError, IndexError) as error:
             # Where a record ends is not known any more, so what follows in the batch is lost with it.
-            piece.damaged.append(Damaged(batch.base_offset + index, f"the batch is unreadable from here: {error}"))
+            what = f"the batch is unreadable from here: {error}"
+            piece.damaged.append(Damaged(batch.base_offset + index, batch.first_timestamp, what))
             break
         if isinstance(record, Plain):
             records.append(record)
@@ -136,9 +140,10 @@ def _record(
             bad.append(text)
         headers.append((text, held or b""))
     offset = base_offset + delta
+    at_ms = base_timestamp + timestamp if append_time is None else append_time
     if bad:
-        return Damaged(offset, f"header names that are not UTF-8: {', '.join(bad)}", key, value, headers)
-    return Plain(offset, base_timestamp + timestamp if append_time is None else append_time, key, value, headers)
+        return Damaged(offset, at_ms, f"header names that are not UTF-8: {', '.join(bad)}", key, value, headers)
+    return Plain(offset, at_ms, key, value, headers)
 
 
 def _bytes(buffer: bytearray, position: int, end: int) -> tuple[bytes | None, int]:

@@ -23,7 +23,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from hal9.connection import kafka_options
 from hal9.errors import Hal9Error, Transient, Unreachable
-from hal9.log.batches import Damaged, parse
+from hal9.log.batches import Damaged, Piece, parse
 from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST
 from hal9.settings.sections import Kafka
@@ -58,13 +58,16 @@ class _Lane:
 
 
 class Fetching:
-    """Serves cursors until cancelled; `on_data(cursor)` says that a cursor has moved."""
+    """Serves cursors until cancelled; `on_data(cursor)` says that a cursor has moved.
+
+    What is unreadable is told to `on_damaged`; without that it comes in its place among the records, as `Damaged`.
+    """
 
     def __init__(
         self,
         kafka: Kafka,
         on_data: Callable[[Cursor], None],
-        on_damaged: Callable[[Cursor, Damaged], None],
+        on_damaged: Callable[[Cursor, Damaged], None] | None,
         *,
         idle_wait_ms: int = IDLE_WAIT_MS,
     ) -> None:
@@ -221,8 +224,8 @@ class Fetching:
             piece = parse(data or b"", cursor.offset)
         except CorruptRecordException as error:
             return f"{cursor.topic}-{cursor.partition}: {error}"
-        for damaged in piece.damaged:
-            self._on_damaged(cursor, damaged)
+        if piece.damaged:
+            self._sort_out(cursor, piece)
         cursor.landed(piece, highwater)
         self._counted += len(piece.records)
         if cursor.moved:
@@ -231,6 +234,13 @@ class Fetching:
             self._cursors[cursor] = None
             self._on_data(cursor)
         return None
+
+    def _sort_out(self, cursor: Cursor, piece: Piece) -> None:
+        if self._on_damaged is None:
+            piece.records = sorted([*piece.records, *piece.damaged], key=lambda record: record.offset)
+            return
+        for damaged in piece.damaged:
+            self._on_damaged(cursor, damaged)
 
     async def _out_of_range(self, cursor: Cursor) -> str | None:
         at = TopicPartition(cursor.topic, cursor.partition)

@@ -1,14 +1,14 @@
 """Reading beside any consumer group: a bounded range, or from a position on for as long as somebody listens.
 
 For whoever only looks: the client, the command line, the projector, the followers of `control` and `status`. Records
-come in the order of their partition, each once. What cannot be read is logged and passed over.
+come in the order of their partition, each once. What cannot be read is logged and passed over, or comes as `Damaged`.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 from aiokafka import TopicPartition
 
@@ -26,11 +26,23 @@ CHUNK = 500
 _log = logger("log.reading")
 
 
-class Reader:
-    """Connections to read with; an async context manager. Any number of ranges and followings at a time."""
+class Followed(NamedTuple):
+    """Records of one partition, and the position after them (which may move without any: they were unreadable)."""
 
-    def __init__(self, kafka: Kafka, *, idle_wait_ms: int = IDLE_WAIT_MS) -> None:
-        self._fetching = Fetching(kafka, self._moved, self._damaged, idle_wait_ms=idle_wait_ms)
+    at: TopicPartition
+    records: list[Record]
+    position: int
+
+
+class Reader:
+    """Connections to read with; an async context manager. Any number of ranges and followings at a time.
+
+    With `damaged`, unreadable records come in their place, as `hal9.log.batches.Damaged`.
+    """
+
+    def __init__(self, kafka: Kafka, *, damaged: bool = False, idle_wait_ms: int = IDLE_WAIT_MS) -> None:
+        on_damaged = None if damaged else self._damaged
+        self._fetching = Fetching(kafka, self._moved, on_damaged, idle_wait_ms=idle_wait_ms)
         self._events: dict[Cursor, asyncio.Event] = {}
         self._running: asyncio.Task[None] | None = None
 
@@ -90,7 +102,7 @@ class Reader:
         finally:
             self._close(cursor)
 
-    async def follow(self, starts: Mapping[TopicPartition, int]) -> AsyncIterator[tuple[TopicPartition, list[Record]]]:
+    async def follow(self, starts: Mapping[TopicPartition, int]) -> AsyncIterator[Followed]:
         """Records from each start on (or EARLIEST, LATEST: from the end as it is now), in chunks, without end.
 
         *Now* is when the first chunk is asked for: who must not miss what is written in between asks `ends` first.
@@ -106,8 +118,9 @@ class Reader:
             while True:
                 await self._wait(event)
                 for at, cursor in cursors.items():
-                    if records := cursor.take(CHUNK):
-                        yield at, records
+                    if cursor.moved:
+                        records = cursor.take(CHUNK)
+                        yield Followed(at, records, cursor.position)
                     if cursor.moved:
                         event.set()
                 self._fetching.poke()

@@ -1,0 +1,228 @@
+"""Appends in order: what is sent to one partition is stored in the order of sending, each record once or not at all.
+
+Sends gather while the loop is busy and leave together; several batches are on their way at a time. After any failure
+nothing more is sent until `restart`, for a later record must not be stored when an earlier one was not. Whether
+a record without an acknowledgement is stored is not known: its term tells readers whether it counts.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from aiokafka.errors import KafkaError
+
+from hal9.errors import Hal9Error, Transient
+from hal9.log.clock import Clock
+from hal9.log.effects import Send
+from hal9.log.producer import start_producer, stop_producer
+from hal9.log.supervision import until_first
+from hal9.settings.sections import Kafka
+from hal9.telemetry.logs import logger
+from hal9.topics import Topics
+
+RECORD_BYTES = 1_000_000
+"""A little below what brokers take by default. Cores keep to smaller limits, so a greater record is a bug."""
+DEADLINE_S = 15.0
+"""Without an acknowledgement for so long the producer is given up: it would try for ever."""
+SEQUENCE_LIMIT = 2**30
+"""Records to one partition after which a producer is replaced: aiokafka's sequence numbers break after 2**31."""
+_PAUSE_S = 0.5
+
+_log = logger("log.appender")
+
+
+class Writer(Protocol):
+    """Whoever sends: told what became of it."""
+
+    @property
+    def partition(self) -> int:
+        """Where its sends go that name no partition."""
+        ...
+
+    def stored(self, log: str, partition: int, sends: Sequence[Send]) -> None:
+        """Sends are stored, in this order, one behind the other; offset -1 in all of them if it is not known where."""
+        ...
+
+
+class RecordTooLarge(Hal9Error):
+    """A core sent what no broker takes."""
+
+
+Queued = tuple[Writer | None, Send]
+
+
+class Appender:
+    """One idempotent producer and what waits for it."""
+
+    def __init__(self, kafka: Kafka, topics: Topics, clock: Clock, *, deadline_s: float = DEADLINE_S) -> None:
+        self._kafka, self._topics, self._clock, self._deadline_s = kafka, topics, clock, deadline_s
+        self._producer: Any = None
+        self._pending: dict[tuple[str, int], list[Queued]] = {}
+        self._wake = asyncio.Event()
+        self._under_way: dict[object, float] = {}
+        self._sent: dict[tuple[str, int], int] = {}
+        self._failed: asyncio.Future[None] | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
+        self.appended = 0
+        self.observe: Callable[[float], None] = lambda _seconds: None
+
+    def __repr__(self) -> str:
+        waiting = sum(len(queue) for queue in self._pending.values())
+        return f"<Appender {len(self._under_way)} batches under way, {waiting} records waiting>"
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing waits and nothing is under way."""
+        return not self._pending and not self._under_way
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a producer that has not failed."""
+        return self._failed is not None and not self._failed.done()
+
+    def add(self, writer: Writer | None, sends: Iterable[Send]) -> None:
+        """Send; `writer` is told when it is stored (None: nobody)."""
+        pending = self._pending
+        home = 0 if writer is None else writer.partition
+        for send in sends:
+            at = (send.log, home if send.partition is None else send.partition)
+            queue = pending.get(at)
+            if queue is None:
+                pending[at] = [(writer, send)]
+            else:
+                queue.append((writer, send))
+        self._wake.set()
+
+    async def restart(self, deadline_s: float) -> None:
+        """A new producer in place of the old one, whose waiting sends are dropped; raises Transient."""
+        old, self._producer, self._failed = self._producer, None, None
+        self._pending, self._under_way, self._sent = {}, {}, {}
+        if old is not None:
+            self._put_away(old)
+        self._producer = await start_producer(self._kafka, deadline_s)
+        self._failed = asyncio.get_running_loop().create_future()
+
+    async def close(self, deadline_s: float) -> None:
+        """Stop at once; what waits is not sent."""
+        if self._producer is not None:
+            self._put_away(self._producer)
+            self._producer = None
+        if self._stopping:
+            await asyncio.wait(self._stopping, timeout=deadline_s)
+        for task in self._stopping:
+            task.cancel()
+
+    def _put_away(self, producer: Any) -> None:
+        task = asyncio.create_task(stop_producer(producer))
+        self._stopping.add(task)
+        task.add_done_callback(self._stopping.discard)
+
+    # ------------------------------------------------------------------ sending
+    async def run(self) -> None:
+        """Send until something fails.
+
+        Raises:
+            Transient: the producer is of no use any more, `restart`.
+            RecordTooLarge: a bug.
+        """
+        failed = self._failed
+        if failed is None:
+            raise Transient("there is no producer")
+
+        async def failure() -> None:
+            await failed
+
+        await until_first(failure(), self._flush(), self._watch())
+
+    async def _flush(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            taken, self._pending = self._pending, {}
+            now_ms = self._clock.now_ms()
+            for (log, number), queue in taken.items():
+                topic = self._topics.name(log)
+                start = 0
+                while start < len(queue):
+                    batch = self._producer.create_batch()
+                    end = _fill(batch, queue, start, now_ms)
+                    await self._submit(batch, topic, log, number, queue[start:end])
+                    start = end
+
+    async def _submit(self, batch: Any, topic: str, log: str, number: int, chunk: list[Queued]) -> None:
+        if not self.ready:
+            return
+        batch.close()
+        ticket = object()
+        self._under_way[ticket] = time.monotonic()
+        sent = self._sent[log, number] = self._sent.get((log, number), 0) + len(chunk)
+        try:
+            future = await self._producer.send_batch(batch, topic, partition=number)
+        except (KafkaError, AssertionError) as error:
+            self._fail(Transient(f"{topic}-{number} takes no records: {error!r}"))
+            return
+        future.add_done_callback(partial(self._done, ticket, log, number, chunk))
+        if sent >= SEQUENCE_LIMIT:
+            self._fail(Transient("the producer's sequence numbers are used up"))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_PAUSE_S)
+            oldest = next(iter(self._under_way.values()), None)
+            if oldest is not None and time.monotonic() - oldest > self._deadline_s:
+                self._fail(Transient(f"no acknowledgement for {self._deadline_s:g} s"))
+
+    def _fail(self, error: BaseException) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _done(self, ticket: object, log: str, number: int, chunk: list[Queued], future: asyncio.Future[Any]) -> None:
+        error = None if future.cancelled() else future.exception()
+        started = self._under_way.pop(ticket, None)
+        if started is None or future.cancelled():
+            return  # of a producer that was given up
+        if error is not None:
+            self._fail(Transient(f"{log}-{number}: {error!r}"))
+            return
+        self.observe(time.monotonic() - started)
+        try:
+            self._stored(log, number, chunk, future.result())
+        except BaseException as bug:  # noqa: BLE001  raised again where the process ends of it
+            self._fail(bug)
+
+    def _stored(self, log: str, number: int, chunk: list[Queued], metadata: Any) -> None:
+        """Give the sends their places, and back to their writers."""
+        offset, timestamp = metadata.offset, metadata.timestamp
+        self.appended += len(chunk)
+        run: list[Send] = []
+        owner: Writer | None = None
+        for writer, send in chunk:
+            if writer is not owner:
+                if run and owner is not None:
+                    owner.stored(log, number, run)
+                run, owner = [], writer
+            if offset >= 0:
+                send.offset = offset
+                offset += 1
+            if timestamp >= 0:
+                send.timestamp = timestamp
+            run.append(send)
+        if run and owner is not None:
+            owner.stored(log, number, run)
+
+
+def _fill(batch: Any, queue: list[Queued], start: int, now_ms: int) -> int:
+    """Put as many sends as fit into a batch; the index of the first that did not."""
+    append = batch.append
+    for index in range(start, len(queue)):
+        send = queue[index][1]
+        headers = send.headers if type(send.headers) is list else list(send.headers)
+        placed = append(timestamp=now_ms, key=send.key, value=send.value, headers=headers)
+        if placed is None:
+            return index
+        if placed.size > RECORD_BYTES:
+            raise RecordTooLarge(f"{send!r} has {placed.size} bytes, more than {RECORD_BYTES}")
+        send.timestamp = now_ms
+    return len(queue)

@@ -1,0 +1,47 @@
+"""Idempotent producers: made one way, and put away without waiting for a broker that does not answer."""
+
+import asyncio
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from hal9.connection import kafka_options
+from hal9.errors import Transient
+from hal9.settings.sections import Kafka
+
+BATCH_BYTES = 512 * 1024
+"""Of one batch; a record may be greater and then is a batch of its own."""
+
+
+async def start_producer(kafka: Kafka, deadline_s: float) -> Any:
+    """A started producer: every record is on all replicas in sync when it is acknowledged, once, in order.
+
+    Raises:
+        Transient: no broker answered within the deadline.
+    """
+    producer = AIOKafkaProducer(
+        **kafka_options(kafka),
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=0,
+        max_batch_size=BATCH_BYTES,
+        retry_backoff_ms=50,
+    )
+    try:
+        async with asyncio.timeout(deadline_s):
+            await producer.start()
+    except (KafkaError, OSError) as error:
+        await producer.stop()
+        raise Transient(f"Kafka at {kafka.bootstrap}: {error!r}") from error
+    except BaseException:
+        await producer.stop()
+        raise
+    return producer
+
+
+async def stop_producer(producer: Any) -> None:
+    """Stop without sending what is not sent yet; takes up to the deadline of a request that is under way."""
+    # Its own stop() would first wait until everything is stored, which with a broker gone is never.
+    producer._message_accumulator.fail_all(KafkaError("the producer was stopped"))  # noqa: SLF001
+    await producer.stop()
