@@ -99,6 +99,11 @@ def decimal(value: int) -> bytes:
     return b"%d" % value
 
 
+def seal_key(epoch: int, unique: str) -> bytes:
+    """The key of one seal: each its own, or compaction keeps a later, void one instead of the one that counts."""
+    return b"%s%d/%s" % (SEAL, epoch, unique.encode())
+
+
 def position_header(partition: int, offset: int) -> bytes:
     """`<partition>:<offset>`: where a request lies on `requests`."""
     return b"%d:%d" % (partition, offset)

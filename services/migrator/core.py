@@ -287,7 +287,7 @@ class MigratorCore:
         self._seals[system][epoch] = copy
         target = other(system)
         headers = [(wire.TERM, wire.decimal(self.terms[target]))]
-        key = wire.SEAL + wire.decimal(epoch)
+        key = wire.seal_key(epoch, self.config.unique())
         self._append(target, key, encode(copy), headers, Copied(system, offset, key, seal=copy))
 
     def _append(
@@ -398,11 +398,11 @@ class MigratorCore:
                     continue
                 if system not in self.dead and now_ms - mark.since_ms < self.config.force_seal_ms:
                     break
-                if any(r.key == wire.SEAL + wire.decimal(epoch) for r in self._held[system]):
+                if any((r.key or b"").startswith(b"%s%d/" % (wire.SEAL, epoch)) for r in self._held[system]):
                     break
                 self._forced.add((system, epoch))
                 seal = Seal(route=mark.marker.route, forced=True)
-                self._send(CHANGES[system], wire.SEAL + wire.decimal(epoch), encode(seal), [], seal)
+                self._send(CHANGES[system], wire.seal_key(epoch, self.config.unique()), encode(seal), [], seal)
 
     # ------------------------------------------------------------------ quarantine
     def _quarantine(self, system: System, record: Record, error: Poison, now_ms: float) -> None:
