@@ -59,6 +59,7 @@ class RouterCore:
 
     def __init__(self, partition: int, config: RouterConfig, tracer: Tracer | None = None) -> None:
         self.partition, self.config, self.tracer = partition, config, tracer or NoTracer()
+        self._traced = not isinstance(self.tracer, NoTracer)
         self.effects = Effects()
         self.phase = "claim"
         """claim: reading `dispatched` to the own claim; answers: reading `responses` to its end; serve."""
@@ -270,7 +271,7 @@ class RouterCore:
             return
         self.ledger.read(entry)
         self.identities.see(key, request.id, position, now_ms)
-        if request.traceparent is not None:
+        if request.traceparent is not None or self._traced:
             entry.span, request.traceparent = self.tracer.begin(
                 "process requests", request.traceparent, {"hal9.operation": request.operation}
             )
