@@ -1,0 +1,1 @@
+"""Walks the plan: journals each step on `control`, acts, waits, judges the gates, promotes."""
