@@ -182,6 +182,8 @@ class RouterCore:
 
     # ------------------------------------------------------------------ the dispatched log, as read back
     def _dispatched(self, record: Record, now_ms: float) -> None:
+        if self.effects.restart is not None:
+            return  # what follows a foreign claim is its writer's: nothing of it confirms an own record
         kind = self._validity.feed(record)
         if kind == "claim":
             if record.key == self._claim:
