@@ -4,19 +4,16 @@ Three verdicts: ok, regression, insufficient; silence is never ok. A command tha
 """
 
 from dataclasses import dataclass, field
-from math import log
 from typing import Literal
 
 from hal9.control.reducer import ControlState
+from hal9.stats.chance import improbable
 from hal9.stats.panes import ArmTotals, Panes
 from schemas.base import FLAT, HIERARCHICAL, Tree
 from schemas.control import Freeze, Pin, Rollback, Trigger
 
 Verdict = Literal["ok", "regression", "insufficient"]
 Command = Rollback | Freeze
-
-FALSE_ALARM = 0.001
-"""How probable an excess may be by chance if it is to count before the window is full: each look is a new chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,8 @@ def _errors(panes: Panes, policy: Policy, author: _Author) -> Decision:
     if sick.error_rate <= policy.error_rate:
         closed = full and panes.closed_s(author.now_ms) >= window.to_s - panes.grace_s
         return Decision("error_rate", "ok" if closed else "insufficient", said, evidence)
-    if not full and not _significant(sick, policy.error_rate):
+    # Each look is a new chance, so what comes before the window is full must be beyond chance.
+    if not full and not improbable(sick.failed, sick.requests, policy.error_rate):
         return Decision("error_rate", "insufficient", f"{said}: may be chance", evidence)
     reason = f"{said}, more than {policy.error_rate:.1%}; flat failed {_share(flat)}"
     command: Command | None
@@ -179,17 +177,6 @@ class _Window:
 def _just_as_sick(flat: ArmTotals, sick: ArmTotals, policy: Policy) -> bool:
     enough = flat.requests >= policy.min_requests
     return enough and flat.error_rate > policy.error_rate and sick.error_rate < policy.relative * flat.error_rate
-
-
-def _significant(arm: ArmTotals, bound: float) -> bool:
-    """Whether so many failures are improbable at a true rate of `bound` (Chernoff: an upper limit of the tail)."""
-    rate = arm.error_rate
-    if bound <= 0.0:
-        return rate > 0.0
-    distance = rate * log(rate / bound)
-    if rate < 1.0:
-        distance += (1.0 - rate) * log((1.0 - rate) / (1.0 - bound))
-    return arm.requests * distance > -log(FALSE_ALARM)
 
 
 def _counts(arm: ArmTotals) -> Tree:

@@ -13,7 +13,8 @@ from hal9.stats.panes import Arrival, Panes
 from schemas.base import Count, decode
 from schemas.telemetry import outcome_decoder
 
-Read = Arrival | Literal["seen"]
+Read = Arrival | Literal["seen", "foreign"]
+"""`seen`: read before. `foreign`: another migration's."""
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
@@ -29,8 +30,9 @@ checkpoint_decoder = msgspec.msgpack.Decoder(Checkpoint)
 class Watch:
     """The panes and positions of one incarnation; starts at `next_offset`, which was never read."""
 
-    def __init__(self, panes: Panes, next_offset: int, now_ms: int) -> None:
+    def __init__(self, migration: str, panes: Panes, next_offset: int, now_ms: int) -> None:
         self.panes = panes
+        self._key = migration.encode()
         self.next_offset = next_offset
         self._first_offset: dict[int, int] = {}
         self._quiet_from_ms = self._quiet_to_ms = self._progress_ms = now_ms
@@ -38,12 +40,13 @@ class Watch:
     def __repr__(self) -> str:
         return f"<Watch next {self.next_offset}, quiet {self.quiet_ms} ms, {self.panes!r}>"
 
-    def feed(self, offset: int, value: bytes | None, now_ms: int) -> Read:
-        """Read one record; `seen` if it was read before. Poison if it is no outcome; it counts as read all the same."""
+    def feed(self, offset: int, key: bytes | None, value: bytes | None, now_ms: int) -> Read:
+        """Read one record. Poison if it is no outcome; it counts as read all the same."""
         if offset < self.next_offset:
             return "seen"
-        self.next_offset = offset + 1
-        self._progress_ms = now_ms
+        self.passed(offset + 1, now_ms)
+        if key is not None and key != self._key:
+            return "foreign"
         outcome = decode(outcome_decoder, value)
         arrival = self.panes.add(outcome, now_ms)
         if arrival == "future":
@@ -53,18 +56,26 @@ class Watch:
             self._first_offset.setdefault(outcome.at_ms // 1000, offset)
         return arrival
 
+    def passed(self, next_offset: int, now_ms: int) -> None:
+        """Everything before `next_offset` was read, or cannot be."""
+        self.next_offset = max(self.next_offset, next_offset)
+        self._progress_ms = now_ms
+
     def ended(self, end: int | None, now_ms: int) -> None:
         """The log ends before offset `end` now; None: that could not be found out, so nothing is known to be quiet."""
-        if end is None or end > self.next_offset:
+        if end is None:
             self._quiet_from_ms = now_ms
-        self._quiet_to_ms = now_ms
         if end is None or end <= self.next_offset:
-            self._progress_ms = now_ms
+            self._quiet_to_ms = self._progress_ms = now_ms
 
     @property
     def quiet_ms(self) -> int:
         """For how long the log was seen to hold no outcome that was not read."""
         return self._quiet_to_ms - self._quiet_from_ms
+
+    def idle_ms(self, now_ms: int) -> int:
+        """How long ago the last outcome came."""
+        return now_ms - self._quiet_from_ms
 
     def stalled_ms(self, now_ms: int) -> int:
         """For how long nothing was read although there is something to read."""

@@ -1,0 +1,186 @@
+"""The guardian at work: keeps the watch over `outcomes`, looks at it again and again, publishes what follows.
+
+At-least-once in, once in effect: panes are rebuilt from the log whenever the partition is taken, and a command's id
+says what it is about, so that giving it twice changes nothing.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from aiokafka import TopicPartition
+
+from hal9.control.reducer import ControlState, Outcome
+from hal9.errors import Hal9Error, Poison, Transient
+from hal9.log.batches import Damaged, Plain
+from hal9.log.clock import Clock
+from hal9.log.effects import EARLIEST, Record, Send
+from hal9.log.quarantine import quarantine
+from hal9.log.reading import Reader
+from hal9.stats.panes import Panes
+from hal9.telemetry.families import CONSUMER_LAG, EPOCH, QUARANTINED, VERDICTS
+from hal9.telemetry.logs import logger
+from hal9.telemetry.metrics import Metrics
+from schemas.base import decode, encode
+from services.guardian.verdict import Command, Policy, decide
+from services.guardian.watch import Checkpoint, Watch, checkpoint_decoder
+
+SERVICE = "guardian"
+LOG = "outcomes"
+QUIET_MS = 1_500
+"""Routers report each second: after so long without a word, ask whether the log holds something."""
+STALLED_MS = 30_000
+"""There is something to read and nothing comes: the consumer is dead without saying so (it happens)."""
+REBUILD_S = 60.0
+
+_log = logger("guardian")
+
+Append = Callable[[Command], Awaitable[Outcome]]
+Report = Callable[[Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the guardian works with: the log, the folded `control`, and how to append to it and to `quarantine`."""
+
+    reader: Reader
+    control: ControlState
+    append: Append
+    report: Report
+    metrics: Metrics
+    clock: Clock
+
+
+class Guardian:
+    """Receives the records of `outcomes` (see `services.guardian.host.Receiver`) and is told to look by `look`."""
+
+    def __init__(
+        self, instance: str, at: TopicPartition, policy: Policy, panes: Callable[[], Panes], ports: Ports
+    ) -> None:
+        self._instance, self._at, self._policy, self._panes = instance, at, policy, panes
+        self._reader, self._control = ports.reader, ports.control
+        self._append, self._report = ports.append, ports.report
+        self._metrics, self._clock = ports.metrics, ports.clock
+        self._lag = self._metrics.gauge(CONSUMER_LAG, topic=at.topic)
+        self._epoch = self._metrics.gauge(EPOCH)
+        self.watch: Watch | None = None
+        self.lag = 0
+        self.quarantined = 0
+
+    # ------------------------------------------------------------------ what the host calls
+    async def taken(self, checkpoint: bytes | None) -> int:
+        """Build the panes again, from the checkpoint to the end of the log; the offset to go on from."""
+        end = (await self._reader.ends([self._at]))[self._at]
+        saved = self._saved(checkpoint, end)
+        start = saved.replay_from if saved else EARLIEST
+        watch = Watch(self._control.migration, self._panes(), max(start, 0), self._clock.now_ms())
+        known = saved.next_offset if saved else 0
+        chunks = self._reader.range(self._at.topic, self._at.partition, start, end, deadline_s=REBUILD_S)
+        async for chunk in chunks:
+            for record in chunk:
+                await self._feed(watch, record, known)
+        watch.passed(end, self._clock.now_ms())
+        self.watch = watch
+        _log.info("outcomes_taken", start=start, end=end, panes=repr(watch.panes))
+        return end
+
+    def _saved(self, checkpoint: bytes | None, end: int) -> Checkpoint | None:
+        if checkpoint is None:
+            return None
+        try:
+            saved = decode(checkpoint_decoder, checkpoint)
+        except Poison as error:
+            _log.warning("checkpoint_unreadable", reason=error.detail)
+            return None
+        if saved.next_offset > end:
+            _log.warning("checkpoint_of_another_log", next_offset=saved.next_offset, end=end)
+            return None
+        return saved
+
+    async def receive(self, offset: int, key: bytes | None, value: bytes | None) -> None:
+        """One record; one that comes after `lost` is another guardian's to read."""
+        if self.watch is not None:
+            now_ms = self._clock.now_ms()
+            await self._feed(self.watch, Plain(offset, now_ms, key, value, ()), 0)
+
+    def checkpoint(self) -> bytes:
+        """What a successor needs; raises if nothing is held."""
+        if self.watch is None:
+            raise Hal9Error("there is nothing to save")
+        return encode(self.watch.checkpoint())
+
+    def lost(self) -> None:
+        """Another guardian reads on."""
+        if self.watch is not None:
+            _log.info("outcomes_lost", next_offset=self.watch.next_offset)
+        self.watch = None
+
+    async def _feed(self, watch: Watch, record: Record, known: int) -> None:
+        """Read one record; what cannot be read is reported, unless it was before (below `known`)."""
+        now_ms = self._clock.now_ms()
+        error = _fed(watch, record, now_ms)
+        if error is None or record.offset < known:
+            return
+        _log.warning("outcome_quarantined", offset=record.offset, reason=error.code, detail=error.detail)
+        await self._report(quarantine(SERVICE, LOG, self._at.partition, record, error, now_ms))
+        self._metrics.counter(QUARANTINED, reason=error.code).inc()
+        self.quarantined += 1
+
+    # ------------------------------------------------------------------ looking
+    async def look(self) -> None:
+        """Judge what is known now, and publish what follows. Raises Hal9Error if reading has come to a stand."""
+        watch = self.watch
+        if watch is None:
+            return
+        await self._listen(watch)
+        self._epoch.set(self._control.epoch)
+        now_ms = self._clock.now_ms()
+        if watch.stalled_ms(now_ms) > STALLED_MS:
+            raise Hal9Error(f"nothing was read from {self._at.topic} for {watch.stalled_ms(now_ms)} ms: {watch!r}")
+        found = decide(watch.panes, self._control, self._policy, now_ms, quiet_ms=watch.quiet_ms, actor=self._instance)
+        for decision in found:
+            self._metrics.counter(VERDICTS, trigger=decision.trigger, verdict=decision.verdict).inc()
+            if decision.command is not None:
+                await self._publish(decision.command)
+
+    async def _listen(self, watch: Watch) -> None:
+        """Whether the log holds more than was read, asked when nothing came for a while."""
+        if watch.idle_ms(self._clock.now_ms()) < QUIET_MS:
+            self.lag = 0
+        else:
+            end: int | None
+            try:
+                end = (await self._reader.ends([self._at]))[self._at]
+                self.lag = max(0, end - watch.next_offset)
+            except Transient as error:
+                _log.warning("end_of_outcomes_unknown", reason=str(error))
+                end = None
+            watch.ended(end, self._clock.now_ms())
+        self._lag.set(self.lag)
+
+    async def _publish(self, command: Command) -> None:
+        try:
+            outcome = await self._append(command)
+        except Transient as error:
+            # The next look gives the same command again, with the same id.
+            _log.warning("command_not_confirmed", id=command.id, reason=str(error))
+            return
+        _log.warning(
+            "command_published",
+            id=command.id,
+            trigger=command.trigger,
+            verdict=outcome.verdict,
+            epoch=outcome.epoch,
+            reason=command.reason,
+            refused=outcome.reason,
+        )
+
+
+def _fed(watch: Watch, record: Record, now_ms: int) -> Poison | None:
+    if isinstance(record, Damaged):
+        watch.passed(record.offset + 1, now_ms)
+        return Poison("unreadable", record.detail)
+    try:
+        watch.feed(record.offset, record.key, record.value, now_ms)
+    except Poison as error:
+        return error
+    return None
