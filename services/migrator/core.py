@@ -194,19 +194,25 @@ class MigratorCore:
                 self.effects.restart = "another migrator claimed the partition"
         if kind == "claim" or record.key is None:
             return
-        term = wire.number(record.headers, wire.TERM)
-        if system in self.terms and term == self.terms[system] and self._unconfirmed[system]:
-            self._confirmed(system, record, self._unconfirmed[system].popleft())
-        elif kind == "seal" and validity.seal is not None:
-            source, epoch = other(system), validity.seal.route.epoch
-            self._seals[source][epoch] = self._seals_read_back[source][epoch] = validity.seal
+        unconfirmed = self._unconfirmed[system]
+        if unconfirmed and wire.number(record.headers, wire.TERM) == self.terms.get(system):
+            self._confirmed(system, record, unconfirmed.popleft())
+        else:
+            self._noted(system, record, kind)
+
+    def _noted(self, system: System, record: Record, kind: str) -> None:
+        """A predecessor's record: which seals and versions the replica has, and what a void record hides."""
+        seal, key, versions = self._replica_validity[system].seal, record.key or b"", self._versions[system]
+        if kind == "seal" and seal is not None:
+            epoch = seal.route.epoch
+            self._seals[other(system)][epoch] = self._seals_read_back[other(system)][epoch] = seal
         elif kind == "data":
             version = wire.number(record.headers, wire.VERSION) or 0
-            if version >= self._versions[system].get(record.key, (0, -1))[0]:
-                self._versions[system][record.key] = (version, record.offset)
-                self._repairs[system].discard(record.key)
-        elif record.key in self._versions[system]:
-            self._repairs[system].add(record.key)
+            if version >= versions.get(key, (0, -1))[0]:
+                versions[key] = (version, record.offset)
+                self._repairs[system].discard(key)
+        elif key in versions:
+            self._repairs[system].add(key)
 
     def _confirmed(self, system: System, record: Record, copied: Copied) -> None:
         """An own record; in the newest term it is valid."""

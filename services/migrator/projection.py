@@ -1,8 +1,8 @@
 """Units into Redis: one fenced call per batch of a partition; a replay, a zombie or a lost reply changes nothing.
 
 Pure. A call carries the position of its topic as it was read from Redis, and is refused when another one stands
-there; then the reader seeks to that. Each key is set only if its version is newer. `<topic>#validity` beside the position holds
-what a reader that starts there must know of the log before it.
+there; then the reader seeks to that. Each key is set only if its version is newer. `<topic>#validity` beside the
+position holds what a reader that starts there must know of the log before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,6 +69,7 @@ class Projection:
     """A judge for the start of the topic (a change log's seals need to know their system)."""
     stored: str = ""
     validity: Validity = field(init=False)
+    next_offset: int = 0
     unreadable: int = 0
 
     def __post_init__(self) -> None:
@@ -76,7 +77,7 @@ class Projection:
 
     def start(self, stored: str, validity: str) -> int:
         """Continue from what Redis has; the offset to read from. Anything but this very topic's position: from 0."""
-        self.stored = stored
+        self.stored, self.next_offset = stored, 0
         self.validity = self.fresh()
         identity, _, offset = stored.rpartition(":")
         if identity == self.topic_id and offset.isdecimal():
@@ -85,8 +86,8 @@ class Projection:
             except Poison:
                 self.validity = self.fresh()
                 return 0
-            return int(offset)
-        return 0
+            self.next_offset = int(offset)
+        return self.next_offset
 
     def batch(self, records: Sequence[Record]) -> Batch:
         """The call that applies these records, the next ones of the topic."""
@@ -102,7 +103,7 @@ class Projection:
             key = unit_key(self.partition, record.key.decode("utf-8", "replace"))
             if change.version >= newest.get(key, (0, b""))[0]:
                 newest[key] = (change.version, b"" if found.state is None else encode(found.state))
-        after = records[-1].offset + 1
+        after = self.next_offset = records[-1].offset + 1
         position = f"{self.topic_id}:{after}"
         arguments: list[str | bytes | int] = [self.topic, self.stored, position, self.validity.saved(after)]
         for version, unit in newest.values():
