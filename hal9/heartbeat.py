@@ -6,11 +6,12 @@ one that says so.
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from msgspec.structs import replace
 
@@ -18,6 +19,7 @@ from hal9.connection import kafka_options
 from hal9.errors import Poison, Transient
 from hal9.liveness import Liveness
 from hal9.log.clock import Clock
+from hal9.log.reading import Reader
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
 from schemas.base import decode, encode
@@ -25,7 +27,6 @@ from schemas.telemetry import Status, status_decoder
 
 EVERY_S = 0.5
 _SEND_S = 2.0
-_POLL_MS = 250
 
 _log = logger("heartbeat")
 
@@ -80,26 +81,24 @@ class StatusFollower:
     """Hears the heartbeats from now on; `liveness` judges them by this process's clock."""
 
     def __init__(self, kafka: Kafka, topic: str, dead_after_ms: float = 2_000, clock: Clock | None = None) -> None:
-        self._kafka, self._topic = kafka, topic
+        self._at = TopicPartition(topic, 0)
         self._clock = clock or Clock()
-        self._consumer = AIOKafkaConsumer(**kafka_options(kafka), enable_auto_commit=False, auto_offset_reset="latest")
+        self._reader = Reader(kafka)
         self._dead_after_ms = dead_after_ms
+        self._connections = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None
         self.liveness = Liveness(self._clock.now_ms(), dead_after_ms)
 
     async def __aenter__(self) -> Self:
-        await self._consumer.start()
-        partition = TopicPartition(self._topic, 0)
-        self._consumer.assign([partition])
-        try:
-            async with asyncio.timeout(self._kafka.wait_s):
-                ends = await self._consumer.end_offsets([partition])
-        except (KafkaError, TimeoutError) as error:
-            await self._consumer.stop()
-            raise Transient(f"topic {self._topic} cannot be read: {error!r}") from error
-        self._consumer.seek(partition, ends[partition])
+        async with AsyncExitStack() as connections:
+            await connections.enter_async_context(self._reader)
+            try:
+                ends = await self._reader.ends([self._at])
+            except Transient as error:
+                raise Transient(f"topic {self._at.topic} cannot be read: {error}") from error
+            self._connections = connections.pop_all()
         self.liveness = Liveness(self._clock.now_ms(), self._dead_after_ms)
-        self._task = asyncio.create_task(self._follow(), name="hal9-status-follower")
+        self._task = asyncio.create_task(self._follow(ends), name="hal9-status-follower")
         return self
 
     async def __aexit__(
@@ -108,19 +107,18 @@ class StatusFollower:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._consumer.stop()
+        await self._connections.aclose()
 
-    def failure(self) -> BaseException | None:
-        """Why nothing is heard any more; None while it listens."""
-        if self._task is None or not self._task.done() or self._task.cancelled():
-            return None
-        return self._task.exception()
+    def trouble(self) -> list[str]:
+        """Why heartbeats may not be heard, if so."""
+        if self._task is not None and self._task.done() and not self._task.cancelled():
+            return [f"heartbeats are no longer heard: {self._task.exception()!r}"]
+        return self._reader.trouble()
 
-    async def _follow(self) -> None:
-        while True:
-            for records in (await self._consumer.getmany(timeout_ms=_POLL_MS)).values():
-                for record in records:
-                    self._hear(record.value, record.offset)
+    async def _follow(self, ends: Mapping[TopicPartition, int]) -> None:
+        async for chunk in self._reader.follow(ends):
+            for record in chunk.records:
+                self._hear(record.value, record.offset)
 
     def _hear(self, value: bytes | None, offset: int) -> None:
         if value is None:
@@ -128,6 +126,6 @@ class StatusFollower:
         try:
             status = decode(status_decoder, value)
         except Poison as error:
-            _log.warning("heartbeat_unreadable", topic=self._topic, offset=offset, reason=error.detail)
+            _log.warning("heartbeat_unreadable", topic=self._at.topic, offset=offset, reason=error.detail)
             return
         self.liveness.fold(status, self._clock.now_ms())

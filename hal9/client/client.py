@@ -1,35 +1,39 @@
-"""The client itself: one idempotent producer, one group-less consumer of the answers, one entry per open request.
+"""The client itself: one idempotent producer, one reader of the answers, one entry per open request.
 
 Every request ends: with the first answer read for its id, or after its deadline and a grace as a local `timeout`.
 """
 
 import asyncio
-import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, cast
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from msgspec.structs import replace
 
 from hal9 import wire
 from hal9.client.answer import Answer, AnswerStatus, Ask, Counts, read_answer
 from hal9.client.ledger import Ledger
-from hal9.connection import kafka_options, reach_kafka
+from hal9.connection import reach_kafka
 from hal9.errors import Transient
 from hal9.keys import is_mark, key_error, partition_of
 from hal9.log.effects import NoTracer, Record, Tracer
+from hal9.log.producer import start_producer, stop_producer
+from hal9.log.reading import Reader
 from hal9.settings import Settings
+from hal9.telemetry.logs import logger
 
 _MEMORY_S = 120.0
 """How long an ended id is remembered: above the greatest deadline and a router's recovery."""
-_POLL_MS = 250
 _STOP_S = 5.0
+
+_log = logger("client")
 
 
 @dataclass(slots=True)
@@ -66,7 +70,9 @@ class Client:
         self._open: dict[bytes, _Open] = {}
         self._room = asyncio.Semaphore(self._settings.in_flight_max)
         self._partitions = 0
-        self._reader: asyncio.Task[None] | None = None
+        self._connections = AsyncExitStack()
+        self._producer: Any = None
+        self._reading: asyncio.Task[None] | None = None
         self._failure: BaseException | None = None
         self.counts = Counts()
 
@@ -80,29 +86,18 @@ class Client:
 
     async def __aenter__(self) -> Self:
         await reach_kafka(self._kafka)
-        options = kafka_options(self._kafka)
-        self._producer = AIOKafkaProducer(**options, acks="all", enable_idempotence=True)
-        self._consumer = AIOKafkaConsumer(**options, enable_auto_commit=False, auto_offset_reset="latest")
-        try:
-            async with asyncio.timeout(self._kafka.wait_s):
-                await self._producer.start()
-                await self._consumer.start()
-                await self._begin()
-        except BaseException:
-            await self._stop_connections()
-            raise
-        self._reader = asyncio.create_task(self._read(), name="hal9-client-reader")
-        self._reader.add_done_callback(self._reader_ended)
+        async with AsyncExitStack() as connections:
+            self._producer = await start_producer(self._kafka, self._kafka.wait_s)
+            connections.push_async_callback(_stop, self._producer)
+            reader = await connections.enter_async_context(Reader(self._kafka))
+            self._partitions = len(await self._partitions_of(self._requests))
+            answers = [TopicPartition(self._responses, p) for p in await self._partitions_of(self._responses)]
+            # The end is known before anything is asked: no answer can be missed.
+            ends = await reader.ends(answers)
+            self._connections = connections.pop_all()
+        self._reading = asyncio.create_task(self._read(reader, ends), name="hal9-client-reader")
+        self._reading.add_done_callback(self._reading_ended)
         return self
-
-    async def _begin(self) -> None:
-        """Know the partitions, and stand at the end of the answers before anything is asked."""
-        requests = await self._partitions_of(self._requests)
-        answers = [TopicPartition(self._responses, p) for p in await self._partitions_of(self._responses)]
-        self._partitions = len(requests)
-        self._consumer.assign(answers)
-        for partition, offset in (await self._consumer.end_offsets(answers)).items():
-            self._consumer.seek(partition, offset)
 
     async def _partitions_of(self, topic: str) -> set[int]:
         try:
@@ -115,17 +110,10 @@ class Client:
     ) -> None:
         for entry in list(self._open.values()):
             self._give_up(entry, "closed")
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait([self._reader])
-        await self._stop_connections()
-
-    async def _stop_connections(self) -> None:
-        for connection in (self._producer, self._consumer):
-            # A broker that is gone must not hold up the end of a program; nothing is left to be saved.
-            with contextlib.suppress(KafkaError, TimeoutError, OSError):
-                async with asyncio.timeout(_STOP_S):
-                    await connection.stop()
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait([self._reading])
+        await self._connections.aclose()
 
     async def request(
         self,
@@ -163,7 +151,7 @@ class Client:
     def _check(self) -> None:
         if self._failure is not None:
             raise Transient(f"the answers can no longer be read: {self._failure}") from self._failure
-        if self._reader is None or self._reader.done():
+        if self._reading is None or self._reading.done():
             raise Transient("the client is not open")
 
     def _begin_request(self, name: bytes, deadline_ms: int) -> _Open:
@@ -226,12 +214,10 @@ class Client:
                 tasks.append(group.create_task(one(Ask(*ask))))
         return [task.result() for task in tasks]
 
-    async def _read(self) -> None:
-        while True:
-            batches = await self._consumer.getmany(timeout_ms=_POLL_MS)
-            for records in batches.values():
-                for record in records:
-                    self._answered(record)
+    async def _read(self, reader: Reader, ends: Mapping[TopicPartition, int]) -> None:
+        async for chunk in reader.follow(ends):
+            for record in chunk.records:
+                self._answered(record)
 
     def _answered(self, record: Record) -> None:
         name = wire.header(record.headers, wire.ID)
@@ -267,13 +253,22 @@ class Client:
         if not entry.future.done():
             entry.future.set_result(answer)
 
-    def _reader_ended(self, reader: "asyncio.Task[None]") -> None:
-        """The reader never ends by itself: without it every open request must be told."""
-        if reader.cancelled():
+    def _reading_ended(self, reading: "asyncio.Task[None]") -> None:
+        """The reading never ends by itself: without it every open request must be told."""
+        if reading.cancelled():
             return
-        self._failure = reader.exception()
+        self._failure = reading.exception()
         for entry in list(self._open.values()):
             self._give_up(entry, "unreadable")
+
+
+async def _stop(producer: Any) -> None:
+    """A broker that is gone must not hold up the end of a program; nothing is left to be saved."""
+    try:
+        async with asyncio.timeout(_STOP_S):
+            await stop_producer(producer)
+    except (KafkaError, TimeoutError, OSError) as error:
+        _log.warning("producer_not_closed", reason=repr(error))
 
 
 def _elapsed_ms(entry: _Open) -> float:

@@ -52,7 +52,7 @@ async def test_a_heartbeat_is_heard_while_it_beats_and_its_leave_at_once(
         await until(lambda: not follower.liveness.alive("flat", now))
         (last,) = follower.liveness.newest("flat")
         assert (last.instance, last.in_flight, last.leaving) == (name, 3, True)
-        assert follower.failure() is None
+        assert follower.trouble() == []
 
 
 async def test_a_process_that_dies_says_no_good_bye(bootstrap: str, topic: str, until: Condition) -> None:
@@ -84,5 +84,5 @@ async def test_garbage_on_the_topic_is_passed_over(bootstrap: str, topic: str, u
 
 async def test_a_missing_topic_is_named(bootstrap: str) -> None:
     with pytest.raises(Transient, match="no-such-status"):
-        async with StatusFollower(Kafka(bootstrap=bootstrap, wait_s=0.5), "no-such-status"):
+        async with StatusFollower(Kafka(bootstrap=bootstrap, request_timeout_ms=500), "no-such-status"):
             pass
