@@ -1,0 +1,128 @@
+"""Stack, topics and services together, in the order in which they need each other.
+
+A Kafka or a Redis that the settings name is used; one that they do not name is started here.
+"""
+
+import asyncio
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from msgspec.structs import replace
+
+from hal9.connection import reach_kafka, reach_redis
+from hal9.local.services import SERVICES, Services
+from hal9.settings import Settings
+from hal9.settings.loading import CONFIG
+from hal9.topics import Topics, create
+from stack.local import Endpoints, LocalStack
+
+Progress = Callable[[str], None]
+
+
+def named(section: str, name: str, config: Path | None, environ: Mapping[str, str]) -> bool:
+    """Whether file or environment give this setting; both have been loaded without error before."""
+    if f"HAL9_{section}__{name}".upper() in environ:
+        return True
+    path = config or (Path(environ[CONFIG]) if environ.get(CONFIG) else None)
+    if path is None:
+        return False
+    tree = {key.lower(): value for key, value in tomllib.loads(path.read_text("utf-8")).items()}
+    return name.lower() in {key.lower() for key in tree.get(section.lower(), {})}
+
+
+class Topology:
+    """Everything on this machine, below one directory.
+
+    As a context manager it stops, at the end, what this object started, and nothing that it found.
+
+    Args:
+        directory: data, logs and state of all.
+        settings: as loaded from `config` and the environment.
+        config: the file of the settings, for the services.
+        environment: variables for each service, on top of this process's own.
+        own: further variables, by service.
+        detached: everything outlives this process, until `down`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        settings: Settings,
+        *,
+        config: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        own: Mapping[str, Mapping[str, str]] | None = None,
+        detached: bool = False,
+    ) -> None:
+        self.directory = directory.absolute()
+        self.settings = settings
+        kafka, redis = (
+            not named(*setting, config, os.environ) for setting in (("kafka", "bootstrap"), ("redis", "url"))
+        )
+        self.local = (kafka, redis)
+        self.stack = LocalStack(self.directory, kafka=kafka, redis=redis, detached=detached, settings=settings.stack)
+        self._environment = dict(environment or {})
+        if config is not None:
+            self._environment[CONFIG] = str(config.absolute())
+        self.services = Services(self.directory, self._environment, own=own, detached=detached)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stops what this object started, the services before what they need."""
+        try:
+            self.services.stop()
+        finally:
+            self.stack.__exit__(kind, error, trace)
+
+    def up(self, progress: Progress) -> Settings:
+        """Start what does not run, and return when all of it is ready; the settings with the addresses.
+
+        Raises:
+            Unreachable: an external Kafka or Redis does not answer, or Kafka cannot be downloaded.
+            StackError, ServiceEnded: a part ended or was not ready in time.
+        """
+        self.settings = self.reach(progress)
+        progress("creating the topics")
+        asyncio.run(create(self.settings.kafka, Topics.of(self.settings.topics)))
+        started = self.services.start()
+        if started:
+            progress(f"starting {', '.join(started)}")
+        self.services.await_ready(progress)
+        return self.settings
+
+    def reach(self, progress: Progress) -> Settings:
+        """Only Kafka and Redis: started, or reached; the settings with their addresses."""
+        endpoints = self.stack.up(progress) if any(self.local) else Endpoints("", "")
+        settings = addressed(self.settings, endpoints)
+        asyncio.run(_reach(settings))
+        self._environment["HAL9_KAFKA__BOOTSTRAP"] = settings.kafka.bootstrap
+        self._environment["HAL9_REDIS__URL"] = settings.redis.url
+        return settings
+
+    def down(self, *, purge: bool = False) -> list[str]:
+        """Stop everything of this directory, whoever started it; returns what ran."""
+        ran = [name for name in SERVICES if self.services.pid(name) is not None]
+        self.services.stop_all()
+        ran += [server.name for server in self.stack.status() if server.pid is not None]
+        self.stack.down(purge=purge)
+        return ran
+
+
+def addressed(settings: Settings, endpoints: Endpoints) -> Settings:
+    """The settings with the addresses of what was started."""
+    kafka = replace(settings.kafka, bootstrap=endpoints.bootstrap) if endpoints.bootstrap else settings.kafka
+    redis = replace(settings.redis, url=endpoints.redis_url) if endpoints.redis_url else settings.redis
+    return replace(settings, kafka=kafka, redis=redis)
+
+
+async def _reach(settings: Settings) -> None:
+    await reach_kafka(settings.kafka)
+    await reach_redis(settings.redis, settings.kafka.wait_s)
