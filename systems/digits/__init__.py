@@ -1,0 +1,1 @@
+"""A network that reads handwritten digits, each of its neurons a neuron of the platform."""
