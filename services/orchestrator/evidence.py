@@ -17,15 +17,16 @@ from schemas.telemetry import Outcome, Status
 NEEDED = ("router", "migrator", *SYSTEMS)
 """Services without which no step begins."""
 
+USERS_LOG = "requests"
+
 
 class Evidence:
     """Everything the core is given besides the folded control log. Times are those of one clock, the reader's."""
 
-    def __init__(self, started_ms: int, *, requests_topic: str, dead_after_ms: float = 2_000) -> None:
+    def __init__(self, started_ms: int, dead_after_ms: float = 2_000) -> None:
         self.panes = Panes(retain_s=MAX_WINDOW_S)
         self.liveness = Liveness(started_ms, dead_after_ms)
         self._started_ms, self._dead_after_ms = started_ms, dead_after_ms
-        self._requests_topic = requests_topic
         self._quarantined: Counter[int] = Counter()
 
     def __repr__(self) -> str:
@@ -42,8 +43,12 @@ class Evidence:
 
     def quarantined(self, record: Quarantined) -> None:
         """A record was set aside. What users sent is not counted: garbage of theirs is no fault of the migration."""
-        if record.topic != self._requests_topic:
-            self._quarantined[record.at_ms // 1000] += 1
+        if record.topic != USERS_LOG:
+            self.set_aside(record.at_ms)
+
+    def set_aside(self, at_ms: int) -> None:
+        """A record of ours was set aside, whatever it was."""
+        self._quarantined[at_ms // 1000] += 1
 
     def quarantined_since(self, since_ms: int) -> int:
         """How many were set aside since the second of `since_ms`."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from hal9.control.reducer import ControlState
+from schemas.base import FLAT
 from services.orchestrator.evidence import Evidence
 
 
@@ -25,6 +26,15 @@ class WayBack:
         """Whether every partition has handed over: the sick system is not needed any more."""
         return not self.unsettled
 
+    def __str__(self) -> str:
+        of = f"of {self.partitions} partitions"
+        if self.safe:
+            return f"rolled back in epoch {self.epoch}: safe"
+        said = f"{self.partitions - len(self.unsettled)} {of} settled"
+        if not self.acknowledged:
+            said = f"{self.partitions - len(self.unmarked)} {of} acknowledged, {said}"
+        return f"rolling back in epoch {self.epoch}: {said}"
+
 
 def way_back(state: ControlState, evidence: Evidence) -> WayBack | None:
     """The rollback that latches the route, if there is one."""
@@ -35,3 +45,17 @@ def way_back(state: ControlState, evidence: Evidence) -> WayBack | None:
     unsettled = tuple(p for p in partitions if max(state.settled.get(p, {}), default=-1) < epoch)
     unmarked = tuple(p for p in unsettled if evidence.marked(p) < epoch)
     return WayBack(epoch, len(partitions), unmarked, unsettled)
+
+
+def effective_percentage(state: ControlState) -> float:
+    """Share of the keys that hierarchical has in fact, in percent: of each partition, by its newest settled epoch."""
+    shares = [
+        state.history[max(state.settled.get(p, {}), default=0)].route.percentage for p in range(state.partitions or 0)
+    ]
+    return sum(shares) / len(shares) if shares else 0.0
+
+
+def ready_to_return(state: ControlState, evidence: Evidence, now_ms: int) -> bool:
+    """Whether a rollback would be safe within seconds: what it needs is alive, and no hand-over is under way."""
+    alive = all(evidence.liveness.alive(service, now_ms) for service in ("router", "migrator", FLAT))
+    return alive and (state.epoch == 0 or state.settled_everywhere(state.epoch, state.partitions or 0))

@@ -171,7 +171,7 @@ class Instance:
     def __init__(self, world: World, name: str) -> None:
         self.world, self.name, self.alive = world, name, True
         self.state = ControlState("hal9")
-        self.evidence = Evidence(world.now_ms, requests_topic="hal9.requests")
+        self.evidence = Evidence(world.now_ms)
         self.held: list[str] = []
         self.refused = 0
         self.ways: list[tuple[bool, bool]] = []
@@ -402,13 +402,9 @@ def test_errors_of_an_earlier_epoch_are_not_blamed_on_the_step() -> None:
 
 def test_a_quarantined_record_beyond_the_bound_fails_the_step_and_what_users_sent_does_not_count() -> None:
     world, one = walked_to(("canary", 1, "waiting"))
-    users = Quarantined(
-        service="router", topic="hal9.requests", partition=0, offset=1, reason="bad-key", at_ms=world.now_ms
-    )
+    users = Quarantined(service="router", topic="requests", partition=0, offset=1, reason="bad-key", at_ms=world.now_ms)
     one.evidence.quarantined(users)
-    ours = Quarantined(
-        service="migrator", topic="hal9.neurons.changes", partition=0, offset=1, reason="schema", at_ms=1
-    )
+    ours = Quarantined(service="migrator", topic="neurons.changes", partition=0, offset=1, reason="schema", at_ms=1)
     one.evidence.quarantined(ours)  # long before this walk began
     world.run(2)
     assert world.walked()[-1] == ("journal", ("canary", 1, "waiting"))
@@ -513,7 +509,7 @@ def test_a_rollback_that_lands_between_decision_and_append_wins() -> None:
 
 
 def test_without_a_plan_there_is_nothing_to_do() -> None:
-    evidence = Evidence(0, requests_topic="r")
+    evidence = Evidence(0)
     state = ControlState("hal9")
     assert decide(state, None, evidence, 0, "me") == [Hold("no migration is started")]
     state.plan = {"name": "from a newer version"}
@@ -523,5 +519,5 @@ def test_without_a_plan_there_is_nothing_to_do() -> None:
 def test_a_journal_of_another_plan_is_not_walked_on() -> None:
     world, _ = walked_to(("canary", 3, "entered"))
     short = Plan(name="short", phases=PLAN.phases[:1])
-    evidence = Evidence(0, requests_topic="r")
+    evidence = Evidence(0)
     assert decide(world.state, short, evidence, 10_000, "me") == [Hold("the journal does not fit the plan")]
