@@ -57,7 +57,7 @@ class Ledger:
         held += self.unacked
         if self._read:
             held.append(self._read[0].position)
-        return min(held, default=next_position)
+        return min([next_position, *held])
 
     def dispatches(self, next_offset: int) -> int:
         """What may be committed of `dispatched`."""
@@ -71,9 +71,9 @@ class Ledger:
             held.append(self._read[0].answers_at)
         if self._dispatched:
             held.append(self._dispatched[0][1].answers_at)
-        return min(held, default=next_offset)
+        return min([next_offset, *held])
 
     def responses(self, owner: str, next_offset: int) -> int:
         """What may be committed of one system's responses."""
         held = [e.response_offset for e in self.unacked.values() if e.owner == owner and e.response_offset is not None]
-        return min(held, default=next_offset)
+        return min([next_offset, *held])
