@@ -1,7 +1,7 @@
 """What the package brings along: images with labels, and a network trained on the first of them.
 
-From "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, CC BY 4.0:
-its test set, 1,797 images of 8 x 8 pixels, 0 to 16, by way of scikit-learn. `train` makes the file.
+The images are the test set of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak, UCI Machine
+Learning Repository, CC BY 4.0: 1,797 of 8 x 8 pixels, 0 to 16, by way of scikit-learn. `train` makes the file.
 """
 
 from dataclasses import dataclass

@@ -279,6 +279,16 @@ async def test_copies_train_side_by_side_without_touching_each_other() -> None:
     assert not same(together.neurons()["digits/0/output/0"], together.neurons()["digits/1/output/0"])
 
 
+def test_a_hidden_neuron_that_was_silent_gets_no_error_signal() -> None:
+    backs = [[1.0, 2.0, 4.0], [0.5, -3.0, 8.0]]
+    assert network.hidden_deltas(backs, np.array([0.1, 7.0, 0.0])) == [1.5, -1.0, 0.0]
+
+
+def test_the_error_signal_of_an_output_is_probability_less_truth() -> None:
+    assert network.output_deltas(np.array([0.0, 0.0]), 1) == [0.5, -0.5]
+    assert network.output_deltas(np.array([1000.0, -1000.0]), 0) == [0.0, 0.0]
+
+
 def test_enough_copies_for_one_percent_to_hold_five_neurons() -> None:
     def bucket(key: str) -> int:
         return bucket_of("hal9/route", key.encode())

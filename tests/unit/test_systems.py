@@ -108,6 +108,25 @@ def test_a_sigmoid_of_a_large_number_is_no_overflow(system: Any) -> None:
 
 
 @both
+@pytest.mark.parametrize("activation", ["identity", "relu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("inputs", [[1e308], [-1e308], [math.nan], [math.inf], [-math.inf]])
+def test_a_sum_that_is_not_finite_is_refused_whatever_the_activation(
+    system: Any, activation: str, inputs: list[float]
+) -> None:
+    state = system.stored(neuron(activation=activation, weights=[2.0]))
+    assert refusal(system, state, "activate", {"inputs": [[0.0], inputs]}) == "bad-value"
+
+
+@both
+@pytest.mark.parametrize(("inputs", "delta"), [(math.nan, 0.0), (math.inf, 0.0), (0.0, math.nan), (0.0, -math.inf)])
+def test_a_lesson_that_is_not_finite_is_refused_even_where_it_would_weigh_nothing(
+    system: Any, inputs: float, delta: float
+) -> None:
+    state = system.stored(neuron(weights=[0.0], learning_rate=0.0))
+    assert refusal(system, state, "learn", {"inputs": [inputs], "delta": delta}) == "bad-value"
+
+
+@both
 def test_learning_is_a_step_of_momentum_sgd_and_is_counted(system: Any) -> None:
     before = neuron(momentum=[1.0, 0.0, -1.0], bias=1.0, memory={"learned": 4, "name": "x"})
     state, answer = done(system, system.stored(before), "learn", {"inputs": [1.0, 2.0, 4.0], "delta": 0.5})
