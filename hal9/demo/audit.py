@@ -3,11 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hal9.demo.desk import Taught
 from hal9.demo.trail import Position, Trail
 
 SHOWN = 3
 """Examples named in a finding; the count says the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """One `learn` request, and how it was answered."""
+
+    id: str
+    key: str
+    value: bytes
+    status: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,12 +84,23 @@ class Board:
     during: Reading = field(default_factory=Reading)
     after: float | None = None
     lines: deque[Line] = field(default_factory=lambda: deque(maxlen=DECISIONS))
+    said: int = 0
+    """Lines so far, those forgotten too."""
     settled: int = 0
     failed: dict[System, int] = field(default_factory=dict)
 
     def say(self, text: str, now_ms: int, *, grave: bool = False) -> None:
         """A line of the demo itself."""
         self.lines.append(Line(now_ms, text, grave))
+        self.said += 1
+
+    def since(self, said: int) -> list[Line]:
+        """The lines after the first `said`, of those that are remembered."""
+        return self.newest(self.said - said)
+
+    def newest(self, count: int) -> list[Line]:
+        """The last lines, oldest first."""
+        return list(self.lines)[-count:] if count else []
 
     def control(self, outcome: Outcome, now_ms: int) -> None:
         """A control record was folded into `state`."""
@@ -116,6 +127,16 @@ class Board:
                 self.marked[partition] = max(epoch, self.marked.get(partition, 0))
 
     @property
+    def position(self) -> str:
+        """Phase and step."""
+        if self.state.rolled_back is not None:
+            return f"rolled back in epoch {self.state.rolled_back}"
+        walk = self.state.journal[self.state.started_entry :]
+        if not walk:
+            return "not begun"
+        return "finished" if walk[-1].state == "finished" else words.place(walk[-1])
+
+    @property
     def intended(self) -> float:
         """Percentage that `control` asks for."""
         return self.state.route.percentage
@@ -139,6 +160,11 @@ class Board:
         p50, p99 = (quantile(arm.latency_us, q) / 1000 for q in (0.5, 0.99))
         failed = self.failed.get(system, 0)
         return Side(arm.requests / WINDOW_S, p50, p99, arm.failed / WINDOW_S, failed)
+
+    @property
+    def divergences(self) -> int:
+        """Comparisons in which the systems differed."""
+        return self.comparisons().divergent
 
     def comparisons(self) -> Comparisons:
         """Of the whole run."""

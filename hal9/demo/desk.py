@@ -2,23 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 
 from hal9.client import Answer, Client
+from hal9.demo.audit import Taught
 from hal9.demo.board import Traffic
 
 BURST_S = 0.05
 """How far the pace may be caught up after a pause: an open door afterwards would be a wave, not a rate."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taught:
-    """One `learn` request, and how it was answered."""
-
-    id: str
-    key: str
-    value: bytes
-    status: str
 
 
 class Pace:

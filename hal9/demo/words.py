@@ -19,6 +19,11 @@ def share(percentage: float) -> str:
     return f"{percentage:g} %"
 
 
+def place(record: Journal) -> str:
+    """Phase and step of a journal entry."""
+    return record.phase if record.phase == "shadow" else f"{record.phase} {share(record.percentage)}"
+
+
 def said(record: AnyControl, state: ControlState) -> str | None:
     """What an accepted record did; `state` is from after it. None for what is told otherwise (settled)."""
     text: str | None
@@ -38,8 +43,7 @@ def said(record: AnyControl, state: ControlState) -> str | None:
         case Backfill():
             text = f"backfill of the first {share(record.percentage)} ordered"
         case Journal():
-            where = "shadow" if record.phase == "shadow" else f"{record.phase} {share(record.percentage)}"
-            text = f"{where}: {_STATES[record.state]}"
+            text = f"{place(record)}: {_STATES[record.state]}"
         case Settled():
             text = None
     return text
