@@ -43,12 +43,12 @@ class Liveness:
 
     def alive(self, service: str, now_ms: float) -> list[Status]:
         """The newest heartbeat of each living instance of a service."""
+        return [status for status in self.living(now_ms) if status.service == service]
+
+    def living(self, now_ms: float) -> list[Status]:
+        """The newest heartbeat of each living instance of any service."""
         young = now_ms - self._dead_after_ms
-        return [
-            seen.status
-            for seen in self._seen.values()
-            if seen.status.service == service and seen.at_ms > young and not seen.status.leaving
-        ]
+        return [seen.status for seen in self._seen.values() if seen.at_ms > young and not seen.status.leaving]
 
     def newest(self, service: str) -> list[Status]:
         """The newest heartbeat of each instance that is remembered, dead ones too."""

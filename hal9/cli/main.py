@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from hal9.cli.exits import guarded
+from hal9.cli.migration import migration_app
 from hal9.cli.run import run
 from hal9.cli.topics import topics_app
 from stack.cli import stack_app
@@ -19,11 +20,12 @@ app = typer.Typer(
 app.command(epilog="Example: hal9 run router --config hal9.toml")(run)
 app.add_typer(stack_app)
 app.add_typer(topics_app)
+app.add_typer(migration_app)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415  for this option alone
+        from importlib.metadata import version
 
         print(version("hal9-migration"))
         raise typer.Exit

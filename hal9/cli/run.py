@@ -33,10 +33,10 @@ def run(
     ] = None,
 ) -> None:
     """Run one service until SIGTERM or Ctrl-C."""
-    import os  # noqa: PLC0415
-    from importlib import import_module  # noqa: PLC0415
+    import os
+    from importlib import import_module
 
-    from hal9.settings import load, render  # noqa: PLC0415
+    from hal9.settings import load, render
 
     if service not in MODULES:
         close = get_close_matches(service, MODULES, n=1)

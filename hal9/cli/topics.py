@@ -13,10 +13,10 @@ def create(
     config: Config = None, output: Format = Output.TABLE, timeout: Timeout = 30.0, dry_run: DryRun = False
 ) -> None:
     """Make the topics that are missing; what exists is left as it is."""
-    from hal9 import topics as declared  # noqa: PLC0415
-    from hal9.cli.results import show_rows  # noqa: PLC0415
-    from hal9.connection import reach_kafka  # noqa: PLC0415
-    from hal9.log.administration import administering  # noqa: PLC0415
+    from hal9 import topics as declared
+    from hal9.cli.results import show_rows
+    from hal9.connection import reach_kafka
+    from hal9.log.administration import administering
 
     settings = settings_for(config, timeout)
     all_topics = declared.Topics.of(settings.topics)
@@ -47,9 +47,9 @@ def create(
 @topics_app.command(epilog="Example: hal9 topics check -o json")
 def check(config: Config = None, output: Format = Output.TABLE, timeout: Timeout = 30.0) -> None:
     """Say which topics are missing or differ from what is declared; exit 1 if any does."""
-    from hal9 import topics as declared  # noqa: PLC0415
-    from hal9.cli.results import show_rows  # noqa: PLC0415
-    from hal9.connection import reach_kafka  # noqa: PLC0415
+    from hal9 import topics as declared
+    from hal9.cli.results import show_rows
+    from hal9.connection import reach_kafka
 
     settings = settings_for(config, timeout)
 

@@ -1,0 +1,116 @@
+"""How a migration stands: what `control` says, and how far the services have come by their heartbeats. Pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hal9.control.reducer import ControlState, Outcome, fold
+from schemas.base import Percentage, encode
+from schemas.control import AnyControl, Phase
+from schemas.telemetry import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One look at a migration.
+
+    Attributes:
+        standing: `not started`, `running`, `frozen`, `rolled back`, `finished` or `failed`.
+        intended: percentage of the keys that hierarchical owns by the newest epoch.
+        effective: the same by the markers that routers have read back, averaged over the partitions; None if no
+            router says.
+        acknowledged: partitions whose router is at the newest epoch.
+        settled: partitions that have handed over in the newest epoch.
+        backfilled: percentage of the keys that hierarchical holds, in the partition that has the least.
+        services: living instances per service.
+    """
+
+    migration: str
+    standing: str
+    reason: str
+    epoch: int
+    phase: Phase | None
+    step: str
+    intended: Percentage
+    effective: float | None
+    partitions: int
+    acknowledged: int
+    settled: int
+    backfill: Percentage
+    backfilled: float | None
+    pinned: int
+    services: dict[str, int]
+    in_flight: int
+    waiting: int
+    quarantined: int
+
+
+def progress(state: ControlState, alive: Sequence[Status], partitions: int) -> Progress:
+    """What the folded log and the newest heartbeats of the living say together."""
+    marked = {p: max(epochs) for p in range(partitions) if (epochs := _epochs(alive, p))}
+    routes = {entry.epoch: entry.route.percentage for entry in state.history}
+    shares = [routes.get(epoch, state.route.percentage) for epoch in marked.values()]
+    copied = [
+        max((s.backfilled.get(p, 0.0) for s in alive if s.service == "migrator"), default=0.0)
+        for p in range(partitions)
+    ]
+    standing, reason = _standing(state)
+    return Progress(
+        migration=state.migration,
+        standing=standing,
+        reason=reason,
+        epoch=state.epoch,
+        phase=state.phase,
+        step=_step(state),
+        intended=state.route.percentage,
+        effective=sum(shares) / len(shares) if shares else None,
+        partitions=partitions,
+        acknowledged=sum(1 for epoch in marked.values() if epoch >= state.epoch),
+        settled=sum(1 for p in range(partitions) if max(state.settled.get(p, {}), default=0) >= state.epoch),
+        backfill=state.backfill,
+        backfilled=min(copied) if any(s.service == "migrator" for s in alive) else None,
+        pinned=len(state.route.pins),
+        services=dict(sorted(Counter(status.service for status in alive).items())),
+        in_flight=sum(status.in_flight for status in alive if status.service == "router"),
+        waiting=sum(status.waiting for status in alive if status.service == "router"),
+        quarantined=sum(status.quarantined for status in alive),
+    )
+
+
+def _epochs(alive: Sequence[Status], partition: int) -> list[int]:
+    return [s.epochs[partition] for s in alive if s.service == "router" and partition in s.epochs]
+
+
+def _standing(state: ControlState) -> tuple[str, str]:
+    if state.rolled_back is not None:
+        return "rolled back", next(e.why for e in state.history if e.epoch == state.rolled_back)
+    if state.frozen is not None:
+        return "frozen", state.frozen
+    if state.plan is None:
+        return "not started", ""
+    entries = state.journal[state.started_entry :]
+    if entries and entries[-1].state in ("finished", "failed"):
+        return entries[-1].state, ""
+    return "running", ""
+
+
+def _step(state: ControlState) -> str:
+    entries = state.journal[state.started_entry :]
+    if not entries:
+        return ""
+    last = entries[-1]
+    return f"{last.phase} step {last.step} ({last.percentage:g} %): {last.state}"
+
+
+def preview(state: ControlState, record: AnyControl) -> tuple[Outcome, ControlState]:
+    """What the reducer would make of `record` now; `state` is left as it is."""
+    after = replace(
+        state,
+        history=list(state.history),
+        settled={partition: dict(epochs) for partition, epochs in state.settled.items()},
+        journal=list(state.journal),
+        refusals=list(state.refusals),
+        unknown=list(state.unknown),
+        ids=set(state.ids),
+    )
+    return fold(after, state.position, encode(record)), after
