@@ -109,6 +109,11 @@ class StatusFollower:
             await asyncio.wait([self._task])
         await self._connections.aclose()
 
+    async def ended(self) -> None:
+        """Never returns while it listens; raises what ended it."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
     def trouble(self) -> list[str]:
         """Why heartbeats may not be heard, if so."""
         if self._task is not None and self._task.done() and not self._task.cancelled():

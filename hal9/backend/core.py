@@ -444,6 +444,11 @@ class BackendCore:
         return self.phase == "serve" and not (self._queues or self._outbox or self._undone or self._unconfirmed)
 
     @property
+    def in_flight(self) -> int:
+        """Requests read whose responses are not acknowledged."""
+        return len(self._undone)
+
+    @property
     def sealed_epoch(self) -> int:
         """The newest epoch sealed in the own change log."""
         return max(self.validity.seals, default=0)

@@ -1,6 +1,6 @@
 """What a user writes: `(state, operation, value) -> (state, answer)`, pure and deterministic."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, cast
 
 State = dict[str, Any]
@@ -29,6 +29,10 @@ class Handler(Protocol):
         ...
 
 
+Function = Callable[[State | None, str, bytes], tuple[State | None, bytes]]
+"""A handler that says nothing of itself: no operation of it is read-only unless named beside it."""
+
+
 class BatchHandler(Protocol):
     """Many requests of different keys at once; one result each, `Refused` returned instead of raised."""
 
@@ -42,9 +46,9 @@ class BatchHandler(Protocol):
 class OneByOne:
     """A `Handler` as a `BatchHandler`; what else it raises becomes `Refused('handler-failed')`."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: "Handler | Function", read_only: frozenset[str]) -> None:
         self._handler = handler
-        self.read_only = handler.read_only
+        self.read_only = read_only
 
     def batch(self, items: Sequence[Item]) -> list[Result]:
         """Each item by itself."""
@@ -59,8 +63,9 @@ class OneByOne:
             return Refused("handler-failed", repr(error))
 
 
-def as_batch(handler: Handler | BatchHandler) -> BatchHandler:
-    """The handler in batch form."""
+def as_batch(handler: Handler | BatchHandler | Function, read_only: Collection[str] | None = None) -> BatchHandler:
+    """The handler in batch form; `read_only` names its read-only operations if it does not say so itself."""
     if hasattr(handler, "batch"):
         return cast("BatchHandler", handler)
-    return OneByOne(handler)
+    named = getattr(handler, "read_only", ()) if read_only is None else read_only
+    return OneByOne(handler, frozenset(named))

@@ -14,3 +14,7 @@ class Clock:
     def now_ms(self) -> int:
         """Milliseconds since the epoch."""
         return (self._offset_ns + time.monotonic_ns()) // 1_000_000
+
+    def precise_ms(self) -> float:
+        """The same with its fraction, for latencies."""
+        return (self._offset_ns + time.monotonic_ns()) / 1_000_000

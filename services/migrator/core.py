@@ -485,6 +485,11 @@ class MigratorCore:
         return self.phase == "serve" and not any(self._unconfirmed.values()) and not any(self._held.values())
 
     @property
+    def migrated(self) -> int:
+        """Neurons whose state both systems hold, or will when what is on its way has been read."""
+        return len(self._versions[FLAT].keys() | self._versions[HIERARCHICAL].keys())
+
+    @property
     def settled_epoch(self) -> int:
         """The newest epoch that has settled."""
         return max(self._settled, default=0)

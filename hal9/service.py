@@ -1,0 +1,157 @@
+"""What every service that holds partitions does around its cores: connections, heartbeats, probes, a clean stop.
+
+A service is a `Role`: what its cores are, what it says of itself. `run` is its process, until SIGTERM or SIGINT.
+"""
+
+import asyncio
+import signal
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from hal9.connection import reach_kafka
+from hal9.control.log import ControlFollower, following
+from hal9.heartbeat import Heartbeat, instance_name
+from hal9.http import HttpServer, service_routes
+from hal9.log.clock import Clock
+from hal9.log.effects import PartitionCore, Tracer
+from hal9.log.runtime import Hooks, Runtime
+from hal9.log.supervision import until_first
+from hal9.settings import Settings
+from hal9.telemetry.families import CONSUMER_LAG, EPOCH
+from hal9.telemetry.logs import configure_logs, logger
+from hal9.telemetry.metrics import Metrics
+from hal9.telemetry.tracing import configure_tracing
+from hal9.topics import Topics
+from schemas.telemetry import Status
+
+Cores = Mapping[int, PartitionCore]
+TRACE_FLUSH_S = 3.0
+
+_log = logger("service")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a role is given to make its cores with."""
+
+    settings: Settings
+    topics: Topics
+    instance: str
+    clock: Clock
+    metrics: Metrics
+    tracer: Tracer
+    unique: Callable[[], str]
+
+
+class Role(Protocol):
+    """A service's own part."""
+
+    @property
+    def core_type(self) -> type[PartitionCore]:
+        """What `make_core` makes."""
+        ...
+
+    def make_core(self, partition: int) -> PartitionCore:
+        """A new incarnation for a partition."""
+        ...
+
+    def status(self, cores: Cores, status: Status) -> Status:
+        """What the heartbeat says beside what every service says."""
+        ...
+
+    def hooks(self) -> Hooks:
+        """What is done before each tick and each second; effects go to the runtime by `attach`."""
+        ...
+
+    def attach(self, runtime: Runtime) -> None:
+        """The runtime, before it runs."""
+        ...
+
+    def beside(self) -> Sequence[Coroutine[Any, Any, None]]:
+        """What runs beside the runtime and as long; the service ends when one of them does."""
+        ...
+
+    def trouble(self) -> list[str]:
+        """Why it is not ready, beside the runtime's reasons."""
+        ...
+
+
+@dataclass
+class Service:
+    """One process of a service that holds partitions."""
+
+    name: str
+    make_role: Callable[[Context], Role]
+    head: bool = False
+    """Whether requests without a trace may get one here."""
+
+    async def serve(self, settings: Settings, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. Raises Unreachable, or what ended it."""
+        import uuid  # noqa: PLC0415  only a shell draws
+
+        instance, clock, metrics = instance_name(self.name), Clock(), Metrics()
+        configure_logs(settings.telemetry, service=self.name, instance=instance)
+        tracing = configure_tracing(settings.telemetry, self.name, instance, head=self.head)
+        topics = Topics.of(settings.topics)
+        context = Context(settings, topics, instance, clock, metrics, tracing.tracer, lambda: uuid.uuid4().hex)
+        await reach_kafka(settings.kafka)
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(asyncio.to_thread, tracing.close)
+            control = await closing.enter_async_context(following(settings.kafka, topics, settings.migration.id))
+            role = self.make_role(context)
+            runtime = self._runtime(context, role, control)
+            role.attach(runtime)
+            status = topics.name("status")
+            beat = Heartbeat(settings.kafka, status, lambda: self._status(context, role, runtime))
+            http = HttpServer(settings.http, service_routes(metrics, lambda: [*runtime.healthy(), *role.trouble()]))
+            await closing.enter_async_context(http)
+            await closing.enter_async_context(beat)
+            await until_first(runtime.run(), self._stopping(stop, runtime), *role.beside())
+            _log.info("stopped")
+
+    def _runtime(self, context: Context, role: Role, control: ControlFollower) -> Runtime:
+        hooks = role.hooks()
+
+        def each_second(cores: Cores) -> None:
+            hooks.each_second(cores)
+            for topic, lag in runtime.lag().items():
+                context.metrics.gauge(CONSUMER_LAG, topic=topic).set(lag)
+            epochs = self._status(context, role, runtime).epochs
+            context.metrics.gauge(EPOCH).set(min(epochs.values(), default=control.state.epoch))
+
+        runtime = Runtime(
+            context.settings.kafka,
+            context.topics,
+            f"{context.settings.topics.prefix}{self.name}",
+            role.core_type,
+            role.make_core,
+            control,
+            service=self.name,
+            hooks=Hooks(hooks.before_tick, each_second),
+        )
+        return runtime
+
+    def _status(self, context: Context, role: Role, runtime: Runtime) -> Status:
+        base = Status(
+            instance=context.instance, service=self.name, at_ms=int(context.clock.now_ms()), lag=runtime.lag()
+        )
+        return role.status(runtime.cores, base)
+
+    async def _stopping(self, stop: asyncio.Event, runtime: Runtime) -> None:
+        await stop.wait()
+        _log.info("stopping")
+        await runtime.stop()
+
+
+def run(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:
+    """Run a service in this process until SIGTERM or SIGINT."""
+
+    async def until_told() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await serve(settings, stop)
+
+    asyncio.run(until_told())
