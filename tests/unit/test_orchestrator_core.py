@@ -455,6 +455,43 @@ def test_a_pin_makes_a_new_epoch_and_the_step_goes_on_once_it_is_settled() -> No
     assert world.walked() == WALK
 
 
+def test_a_pin_moves_no_key_so_the_evidence_from_before_it_stays() -> None:
+    world, one = walked_to(("canary", 1, "waiting"))
+    feed_a_whole_soak(world, one)
+    world.append(Pin, keys=["a"])
+    for partition in range(PARTITIONS):
+        world.append(Settled, partition=partition, epoch=world.state.epoch, seals={"flat": 1})
+    one.act()
+    assert ("journal", ("canary", 1, "passed")) in world.walked()
+
+
+def test_no_soak_begins_before_every_partition_has_settled() -> None:
+    world, one = walked_to(("canary", 1, "routed"))
+    world.settles = False
+    for _ in range(10):
+        world.tick()
+        one.act()
+    assert world.walked()[-1] == ("route", 5)
+    for partition in range(PARTITIONS):
+        assert one.held[-1] == f"canary step 1 (5 %): {PARTITIONS - partition} of 3 partitions have not settled"
+        world.append(Settled, partition=partition, epoch=world.state.epoch, seals={"flat": 1})
+        one.act()
+    assert world.walked()[-1] == ("journal", ("canary", 1, "waiting"))
+
+
+def feed_a_whole_soak(world: World, one: Instance) -> None:
+    """Good outcomes of the two seconds after now, from a router that is alive."""
+    first_s = -(-world.now_ms // 1000)
+    for second in range(first_s, first_s + 2):
+        world.now_ms = second * 1000 + 1000
+        one.evidence.outcome(
+            RouterOutcome(
+                router="r", seq=9000 + second, at_ms=second * 1000, arms=enough(world), comparisons=agreed(world)
+            ),
+            world.now_ms,
+        )
+
+
 def test_a_pin_between_journal_and_route_costs_one_refusal() -> None:
     world, one = walked_to(("canary", 1, "routed"))
     world.append(Pin, keys=["a"])
