@@ -40,6 +40,11 @@ class Instances:
         """The living instance that the group gives the partition to."""
         return next((r for name, r in self.alive() if name == service and r.current), None)
 
+    def cold_until(self) -> int:
+        """From which offset of flat's change log every change was followed."""
+        cores = (runtime.core for service, runtime in self.all if service == "migrator")
+        return max((core.backfill.until or 0 for core in cores if isinstance(core, MigratorCore)), default=0)
+
     def succeed(self, service: str, now_ms: int) -> None:
         """A new instance takes the partition over; what ran before it is a zombie from now on."""
         group = self._groups[service]

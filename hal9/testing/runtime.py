@@ -270,7 +270,12 @@ class MemoryRuntime:
 
     def commit(self) -> bool:
         """Commit what the core says may be committed; False if the group has replaced this instance."""
-        return self._group.commit(self._generation, self._held.core.commits())
+        commits = self._held.core.commits()
+        moved = {log: c.offset for log, c in commits.items() if self._group.committed.get(log) != c}
+        stored = self._group.commit(self._generation, commits)
+        if moved:
+            self._trace(f"   {self.name} commits {moved}{'' if stored else ', refused'}")
+        return stored
 
     def crash(self) -> None:
         """The process is gone; what it had sent may land all the same."""

@@ -54,7 +54,19 @@ def _death(rng: Chance, drawn: Schedule) -> Schedule:
 
 
 def _all(rng: Chance, drawn: Schedule) -> Schedule:
-    return replace(drawn, force=0.5, epochs=4, keys=KEYS[:1], fault=0.012, short=0.15, bad=0.1, pins=rng.hit(0.5))
+    return replace(
+        drawn,
+        steps=500,
+        requests=12,
+        epochs=4,
+        keys=KEYS[:1],
+        bad=0.1,
+        short=0.15,
+        fault=rng.choice((0.012, 0.03)),
+        force=0.5,
+        lag=rng.choice((None, 20)),
+        pins=rng.hit(0.5),
+    )
 
 
 KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (

@@ -205,7 +205,14 @@ class World:
                 self.logs[name, 0].compact(self.logs[name, 0].end)
             self.note("   every state log is compacted to its end")
         evidence = Evidence(
-            self.logs, 0, self.salt, self.clients.control, self.witness.changes, self.clients.asked, compacted
+            self.logs,
+            0,
+            self.salt,
+            self.clients.control,
+            self.witness.changes,
+            self.clients.asked,
+            compacted,
+            self.instances.cold_until(),
         )
         check(evidence)
         at_rest({service: holder for service in SERVICES if (holder := self.instances.holder(service))}, evidence)
