@@ -59,12 +59,10 @@ class Cursor:
         bound = "" if self.end is None else f" of {self.end}"
         return f"<Cursor {self.topic}-{self.partition} at {self.position}{bound}, {len(self.records)} fetched>"
 
-    @property
     def done(self) -> bool:
         """Everything up to `end` was taken."""
         return self.end is not None and self.position >= self.end
 
-    @property
     def moved(self) -> bool:
         """Something was fetched and not taken: records, or only the news that there are none."""
         return self.position < self.offset

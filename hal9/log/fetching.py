@@ -228,7 +228,7 @@ class Fetching:
             self._sort_out(cursor, piece)
         cursor.landed(piece, highwater)
         self._counted += len(piece.records)
-        if cursor.moved:
+        if cursor.moved():
             # Who was served goes to the end of the line: a broker fills an answer in the order of the question.
             del self._cursors[cursor]
             self._cursors[cursor] = None

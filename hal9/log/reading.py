@@ -89,7 +89,7 @@ class Reader:
         cursor = Cursor(topic, partition, max(start, 0), end=last)
         event = self._open(cursor, asyncio.Event())
         try:
-            while not cursor.done:
+            while not cursor.done():
                 try:
                     async with asyncio.timeout_at(until_s):
                         await self._wait(event)
@@ -97,7 +97,7 @@ class Reader:
                     raise Transient(f"{cursor!r} did not get there within {deadline_s:g} s") from error
                 if records := cursor.take(CHUNK):
                     yield records
-                if cursor.moved:
+                if cursor.moved():
                     event.set()
         finally:
             self._close(cursor)
@@ -118,10 +118,10 @@ class Reader:
             while True:
                 await self._wait(event)
                 for at, cursor in cursors.items():
-                    if cursor.moved:
+                    if cursor.moved():
                         records = cursor.take(CHUNK)
                         yield Followed(at, records, cursor.position)
-                    if cursor.moved:
+                    if cursor.moved():
                         event.set()
                 self._fetching.poke()
         finally:

@@ -18,6 +18,7 @@ class EchoCore:
 
     Attributes:
         served: positions answered by this incarnation, in order.
+        restored_from: where it began to read.
         faults: promises of `PartitionCore` that the runtime broke.
     """
 
@@ -30,6 +31,7 @@ class EchoCore:
         self.term, self.serving = -1, False
         self.served: list[int] = []
         self.faults: list[str] = []
+        self.restored_from: Mapping[str, int] = {}
         self.epoch = -1
         self.ticks = 0
         self._limit, self._claim = limit, wire.CLAIM + unique().encode()
@@ -49,6 +51,7 @@ class EchoCore:
         dispatched = committed.get("dispatched", Commit(0))
         self._validity.restore(dispatched.metadata)
         starts = {"requests": committed.get("requests", Commit(EARLIEST)).offset, "dispatched": dispatched.offset}
+        self.restored_from = starts
         self._next = {log: max(0, at) for log, at in starts.items()}
         self._restored_below = self._next["requests"]
         self.effects.sends.append(Send("dispatched", self._claim, b"", []))

@@ -42,9 +42,16 @@ def runtime(kafka: Kafka, topics: Topics, cores: list[EchoCore] | None = None, *
 async def running(kafka: Kafka, topics: Topics, cores: list[EchoCore] | None = None) -> AsyncIterator[Runtime]:
     """An instance that runs while the context lasts, and stops cleanly; what it died of is raised."""
     instance = runtime(kafka, topics, cores)
+    async with served_by(instance):
+        yield instance
+
+
+@asynccontextmanager
+async def served_by(instance: Runtime) -> AsyncIterator[None]:
+    """Run an instance while the context lasts."""
     task = asyncio.create_task(instance.run())
     try:
-        yield instance
+        yield
     finally:
         if not task.done():
             await instance.stop()

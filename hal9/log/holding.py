@@ -1,0 +1,233 @@
+"""One incarnation of one partition: a core, the cursors it reads by, and the tails of the logs it claims.
+
+What a core asks for is passed on after each call; after `drop` nothing reaches it any more.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from aiokafka import TopicPartition
+
+from hal9.log.appender import Appender
+from hal9.log.clock import Clock
+from hal9.log.cursor import Cursor, always
+from hal9.log.effects import EARLIEST, Commit, PartitionCore, Send
+from hal9.log.fetching import Fetching
+from hal9.log.tail import Acked, Tail
+from hal9.topics import Topics
+
+if TYPE_CHECKING:
+    from hal9.control.reducer import ControlState
+
+CHUNK = 500
+"""Records of one log handed to a core at once: some milliseconds of work."""
+
+
+class Keeper(Protocol):
+    """Whoever holds partitions: told what a holding needs that it cannot do itself."""
+
+    def ready(self, holding: "Holding") -> None:
+        """It may have records to take, or want others than before."""
+        ...
+
+    def ask_end(self, holding: "Holding", log: str, then: Callable[[int], None]) -> None:
+        """Find the end of a log."""
+        ...
+
+    def restart(self, holding: "Holding", reason: str) -> None:
+        """Drop it and take the partition over again."""
+        ...
+
+
+class Holding:
+    """A partition held; `core` is fed by it alone."""
+
+    def __init__(
+        self,
+        core: PartitionCore,
+        *,
+        topics: Topics,
+        clock: Clock,
+        fetching: Fetching,
+        appender: Appender,
+        keeper: Keeper,
+        intake: Collection[str],
+        committed: Mapping[str, Commit],
+    ) -> None:
+        self.core, self.partition = core, core.partition
+        self.committed = dict(committed)
+        self.dropped = self.draining = False
+        self._topics, self._clock = topics, clock
+        self._fetching, self._appender, self._keeper = fetching, appender, keeper
+        self._intake = intake
+        self._cursors: dict[str, Cursor] = {}
+        self._tails: dict[str, Tail] = {}
+        self._scans: list[tuple[str, Cursor]] = []
+
+    def __repr__(self) -> str:
+        return f"<Holding {self.core!r} {self._tails} {self._cursors}>"
+
+    # ------------------------------------------------------------------ life
+    def start(self) -> Mapping[str, int]:
+        """Where the core wants to read from; nothing it sends leaves before `begin`."""
+        return self.core.start(self.committed, self._clock.precise_ms())
+
+    def begin(self, starts: Mapping[str, int], state: "ControlState | None") -> None:
+        """Read from these offsets on, and let go what the core sent."""
+        for log in self.core.reads:
+            # What lies before the start of a log is found out by fetching, so EARLIEST needs no question.
+            start = 0 if starts[log] == EARLIEST else starts[log]
+            if log in self.core.claimed:
+                self._tails[log] = Tail(start)
+                self._read_or_rest(log)
+            else:
+                self._cursors[log] = self._open(log, start, wanted=self._wanted(log))
+        if state is not None:
+            self.core.control(state, self._clock.precise_ms())
+        self._drain()
+
+    def drop(self) -> None:
+        """This incarnation is over."""
+        self.dropped = True
+        for cursor in [*self._cursors.values(), *(cursor for _, cursor in self._scans)]:
+            self._fetching.drop(cursor)
+        self._cursors, self._scans = {}, []
+
+    @property
+    def restored(self) -> bool:
+        """The claims are read back."""
+        return not any(tail.reading and tail.target is None for tail in self._tails.values())
+
+    def lag(self) -> dict[str, int]:
+        """Records not handed over yet, per topic."""
+        return {cursor.topic: cursor.lag for cursor in self._cursors.values()}
+
+    def held_up(self) -> list[Cursor]:
+        """Cursors that are not fetched for, so that they do not learn how their log grows."""
+        return [cursor for cursor in self._cursors.values() if not cursor.wanted()]
+
+    # ------------------------------------------------------------------ what the core is told
+    def pump(self) -> bool:
+        """Hand a chunk of each log over; whether more is there to be handed over now."""
+        more = False
+        for log, cursor in list(self._cursors.items()):
+            if not cursor.moved() or not cursor.wanted():
+                continue
+            records = cursor.take(CHUNK)
+            if log in self._tails:
+                self._tails[log].read(cursor.position)
+                self._read_or_rest(log)
+            if records:
+                self.core.read(log, records, self._clock.precise_ms())
+                self._drain()
+            if self.dropped:
+                return False
+            more = more or (cursor.moved() and not cursor.closed)
+        return self._pump_scans() or more
+
+    def _pump_scans(self) -> bool:
+        more = False
+        for scan in list(self._scans):
+            log, cursor = scan
+            if not cursor.moved() and not cursor.done():
+                continue
+            records = cursor.take(CHUNK)
+            if cursor.done():
+                self._scans.remove(scan)
+                self._fetching.drop(cursor)
+            self.core.scanned(log, records, cursor.position, self._clock.precise_ms())
+            self._drain()
+            if self.dropped:
+                return False
+            more = more or (cursor.moved() and not cursor.done())
+        return more
+
+    def stored(self, log: str, partition: int, sends: Sequence[Send]) -> None:
+        """Own sends are stored one behind the other, from the first one's offset on (-1: not known where)."""
+        if self.dropped:
+            return
+        now_ms = self._clock.precise_ms()
+        tail = self._tails.get(log) if partition == self.partition else None
+        if tail is None:
+            for send in sends:
+                self.core.acked(send, now_ms)
+            self._drain()
+            return
+        news = tail.acked(sends[0].offset, len(sends))
+        if news is Acked.NEXT:
+            self.core.read(log, sends, now_ms)
+            self._drain()
+            return
+        if news is Acked.UNKNOWN:
+            self._keeper.ask_end(self, log, self._bound(log))
+        self._read_or_rest(log)
+
+    def tick(self) -> None:
+        """Time passes."""
+        self.core.tick(self._clock.precise_ms())
+        self._drain()
+
+    def control(self, state: "ControlState") -> None:
+        """Control has moved on."""
+        self.core.control(state, self._clock.precise_ms())
+        self._drain()
+
+    # ------------------------------------------------------------------ what the core asks for
+    def _drain(self) -> None:
+        effects = self.core.effects
+        if effects.sends:
+            sends, effects.sends = effects.sends, []
+            self._appender.add(self, sends)
+        if effects.ask_end:
+            asked, effects.ask_end = effects.ask_end, []
+            for log in asked:
+                self._keeper.ask_end(self, log, self._answer(log))
+        if effects.scan:
+            scans, effects.scan = effects.scan, []
+            for log, start, end in scans:
+                self._scans.append((log, self._open(log, max(start, 0), end=end)))
+        if effects.restart is not None:
+            reason, effects.restart = effects.restart, None
+            self._keeper.restart(self, reason)
+        self._keeper.ready(self)
+
+    def _answer(self, log: str) -> Callable[[int], None]:
+        def answer(offset: int) -> None:
+            self.core.end(log, offset, self._clock.precise_ms())
+            self._drain()
+
+        return answer
+
+    def _bound(self, log: str) -> Callable[[int], None]:
+        def bound(end: int) -> None:
+            self._tails[log].until(end)
+            self._read_or_rest(log)
+
+        return bound
+
+    def _read_or_rest(self, log: str) -> None:
+        """A claimed log is read only while its tail wants it."""
+        tail = self._tails[log]
+        if tail.reading and log not in self._cursors:
+            self._cursors[log] = self._open(log, tail.position)
+        elif not tail.reading and log in self._cursors:
+            self._fetching.drop(self._cursors.pop(log))
+
+    def _open(self, log: str, start: int, *, end: int | None = None, wanted: Callable[[], bool] = always) -> Cursor:
+        cursor = Cursor(self._topics.name(log), self.partition, start, end=end, wanted=wanted)
+        return self._fetching.open(cursor)
+
+    def _wanted(self, log: str) -> Callable[[], bool]:
+        core, intake = self.core, log in self._intake
+        if intake:
+            return lambda: not self.draining and core.wants(log)
+        return lambda: core.wants(log)
+
+    # ------------------------------------------------------------------ commits
+    def commits(self) -> dict[TopicPartition, tuple[str, Commit]]:
+        """What may be committed and was not yet, with the log it is of."""
+        return {
+            TopicPartition(self._topics.name(log), self.partition): (log, commit)
+            for log, commit in self.core.commits().items()
+            if self.committed.get(log) != commit
+        }

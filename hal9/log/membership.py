@@ -1,0 +1,106 @@
+"""Membership of a consumer group: which partitions are ours, and the positions committed for them.
+
+A consumer of aiokafka does it; it fetches nothing. A partition is ours when all logs of the group are assigned for it,
+which range assignment sees to as long as they have one partition count.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
+
+from hal9.connection import kafka_options
+from hal9.errors import Transient
+from hal9.log.effects import Commit
+from hal9.settings.sections import Kafka
+
+SESSION_MS = 6_000
+"""The shortest that brokers accept by default: after a kill -9 the others take over within about five seconds."""
+HEARTBEAT_MS = 1_000
+REBALANCE_MS = 15_000
+"""How long the group waits for a member that drains; several times the drain."""
+METADATA_BYTES = 4_096
+_CHECK_S = 0.2
+_CLOSE_S = 5.0
+
+
+class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base has no types
+    """One member; `revoked` is awaited before partitions go, `assigned` is called when new ones are known."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        group: str,
+        topics: list[str],
+        *,
+        revoked: Callable[[], Awaitable[None]],
+        assigned: Callable[[frozenset[int]], None],
+    ) -> None:
+        self._topics, self._revoked, self._assigned = topics, revoked, assigned
+        self.joined = False
+        self.error: BaseException | None = None
+        self._consumer: Any = AIOKafkaConsumer(
+            **kafka_options(kafka),
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            partition_assignment_strategy=(RangePartitionAssignor,),
+            session_timeout_ms=SESSION_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            rebalance_timeout_ms=REBALANCE_MS,
+            consumer_timeout_ms=2_000,
+        )
+
+    async def start(self) -> None:
+        """Connect and begin to join."""
+        await self._consumer.start()
+        self._consumer.subscribe(self._topics, listener=self)
+
+    async def stop(self) -> None:
+        """Leave, so that the others need not wait for the session to end."""
+        with suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._consumer.stop()
+
+    async def check(self) -> None:
+        """Raise what went wrong beyond repair; call it now and then, or the group takes this member for dead."""
+        if self.error is not None:
+            raise self.error
+        with suppress(TimeoutError):  # waits while the group is changing
+            async with asyncio.timeout(_CHECK_S):
+                await self._consumer.getmany(timeout_ms=0)
+
+    async def commit(self, commits: Mapping[TopicPartition, Commit], deadline_s: float) -> None:
+        """Commit positions; raises Transient when they are not stored, or the partitions are no longer ours."""
+        offsets = {at: OffsetAndMetadata(commit.offset, commit.metadata) for at, commit in commits.items()}
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._consumer.commit(offsets)
+        except TimeoutError as error:
+            raise Transient(f"positions were not committed within {deadline_s:g} s") from error
+        except (KafkaError, IllegalStateError) as error:
+            raise Transient(f"positions were not committed: {error!r}") from error
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002  all of them, always
+        """The group changes: everything is given up."""
+        self.joined = False
+        try:
+            await self._revoked()
+        except Exception as error:  # noqa: BLE001  aiokafka would only log it; `check` raises it
+            self.error = error
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        """The group has settled."""
+        # Its own fetches are not wanted: a paused partition with a position asks for nothing.
+        self._consumer.pause(*assigned)
+        for at in assigned:
+            self._consumer.seek(at, 0)
+        numbers = {at.partition for at in assigned}
+        ours = {n for n in numbers if all(TopicPartition(topic, n) in assigned for topic in self._topics)}
+        self.joined = True
+        self._assigned(frozenset(ours))

@@ -1,0 +1,179 @@
+"""The partitions one instance holds: taken over when assigned, given up when revoked, taken over again when fenced.
+
+Nothing is held that is not assigned. A take-over during which the assignment or the producer changes is begun again.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiokafka import TopicPartition
+
+from hal9.errors import Transient
+from hal9.log.administration import committed
+from hal9.log.appender import Appender
+from hal9.log.clock import Clock
+from hal9.log.effects import LATEST, Commit, PartitionCore
+from hal9.log.fetching import Fetching
+from hal9.log.holding import Holding, Keeper
+from hal9.settings.sections import Kafka
+from hal9.telemetry.logs import logger
+from hal9.topics import Topics
+
+if TYPE_CHECKING:
+    from hal9.control.reducer import ControlState
+
+DEADLINE_S = 5.0
+"""Of a question to the brokers."""
+PAUSE_S = 0.2
+"""Before a partition is taken over again that was taken over within `CALM_S`: two owners must not race."""
+CALM_S = 5.0
+_POLL_S = 0.01
+
+_log = logger("log.partitions")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What makes one service's cores, and what they run on."""
+
+    kafka: Kafka
+    topics: Topics
+    group: str
+    core_type: type[PartitionCore]
+    make_core: Callable[[int], PartitionCore]
+    control: "Callable[[], ControlState | None]"
+
+    @property
+    def intake(self) -> tuple[str, ...]:
+        """Logs that are not read while partitions drain: the core's `intake`, or the first one it reads."""
+        found: tuple[str, ...] = getattr(self.core_type, "intake", self.core_type.reads[:1])
+        return found
+
+    def places(self, partition: int) -> dict[str, TopicPartition]:
+        """Where a core of `partition` reads, by log."""
+        return {log: TopicPartition(self.topics.name(log), partition) for log in self.core_type.reads}
+
+
+class Partitions:
+    """What is assigned, and the holdings."""
+
+    def __init__(self, service: Service, fetching: Fetching, appender: Appender, clock: Clock, keeper: Keeper) -> None:
+        self._service, self._keeper = service, keeper
+        self._fetching, self._appender, self._clock = fetching, appender, clock
+        self.assigned: frozenset[int] = frozenset()
+        self.held: dict[int, Holding] = {}
+        self.takeovers = self.restarts = 0
+        self._generation = 0
+        self._closed = False
+        self._vacant = asyncio.Event()
+        self._not_before: dict[int, float] = {}
+        self._taken: dict[int, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<Partitions {sorted(self.held)} of {sorted(self.assigned)}>"
+
+    def __iter__(self) -> Iterator[Holding]:
+        return iter(list(self.held.values()))
+
+    def assign(self, partitions: frozenset[int]) -> None:
+        """These are ours now; take over what is not held."""
+        _log.info("assigned", group=self._service.group, partitions=sorted(partitions))
+        self._generation += 1
+        self.assigned = partitions
+        self._vacant.set()
+
+    def drop_all(self) -> None:
+        """End all incarnations."""
+        self._generation += 1
+        for holding in self:
+            holding.drop()
+        self.held = {}
+
+    def take_over_again(self) -> None:
+        """All incarnations are over; begin new ones."""
+        self.drop_all()
+        self._vacant.set()
+
+    async def drain(self, limit_s: float) -> None:
+        """Take nothing new and let what is in flight end, for so long at the most."""
+        self._generation += 1
+        for holding in self:
+            holding.draining = True
+        until = asyncio.get_running_loop().time() + limit_s
+        while asyncio.get_running_loop().time() < until:
+            if self._appender.quiet and all(holding.core.idle() for holding in self):
+                break
+            await asyncio.sleep(_POLL_S)
+
+    def close(self) -> None:
+        """Hold nothing any more."""
+        self._closed = True
+        self.drop_all()
+
+    def restart(self, holding: Holding, reason: str) -> None:
+        """End one incarnation and begin a new one."""
+        if holding.dropped:
+            return
+        holding.drop()
+        partition = holding.partition
+        del self.held[partition]
+        self.restarts += 1
+        loop = asyncio.get_running_loop()
+        calm = loop.time() - self._taken.get(partition, 0.0) > CALM_S
+        pause = 0.0 if calm else PAUSE_S
+        self._not_before[partition] = loop.time() + pause
+        _log.warning("partition_restarted", group=self._service.group, partition=partition, reason=reason)
+        loop.call_later(pause, self._vacant.set)
+
+    async def take_over(self) -> None:
+        """Keep everything held that is assigned, until cancelled."""
+        while True:
+            await self._vacant.wait()
+            self._vacant.clear()
+            try:
+                await self._occupy()
+            except Transient as error:
+                _log.warning("takeover_failed", group=self._service.group, error=str(error))
+                await asyncio.sleep(PAUSE_S)
+                self._vacant.set()
+
+    async def _occupy(self) -> None:
+        now = asyncio.get_running_loop().time()
+        vacant = [p for p in sorted(self.assigned - self.held.keys()) if self._not_before.get(p, 0.0) <= now]
+        if not vacant or self._closed or not self._appender.ready:
+            return
+        generation = self._generation
+        places = {partition: self._service.places(partition) for partition in vacant}
+        wanted = [at for logs in places.values() for at in logs.values()]
+        found = await committed(self._service.kafka, self._service.group, wanted, DEADLINE_S)
+        if generation != self._generation:
+            return
+        begun: list[tuple[Holding, dict[str, int]]] = []
+        for partition, logs in places.items():
+            holding = self._hold(partition, {log: found[at] for log, at in logs.items() if at in found})
+            begun.append((holding, dict(holding.start())))
+        latest = [places[h.partition][log] for h, starts in begun for log in starts if starts[log] == LATEST]
+        ends = await self._fetching.ends(latest) if latest else {}
+        if generation != self._generation:
+            return
+        for holding, starts in begun:
+            logs = places[holding.partition]
+            resolved = {log: ends[logs[log]] if at == LATEST else at for log, at in starts.items()}
+            self.held[holding.partition] = holding
+            self._taken[holding.partition] = now
+            self.takeovers += 1
+            holding.begin(resolved, self._service.control())
+
+    def _hold(self, partition: int, commits: Mapping[str, Commit]) -> Holding:
+        return Holding(
+            self._service.make_core(partition),
+            topics=self._service.topics,
+            clock=self._clock,
+            fetching=self._fetching,
+            appender=self._appender,
+            keeper=self._keeper,
+            intake=self._service.intake,
+            committed=commits,
+        )
