@@ -7,6 +7,7 @@ import typer
 from hal9.cli.exits import guarded
 from hal9.cli.migration import migration_app
 from hal9.cli.run import run
+from hal9.cli.state import state_app
 from hal9.cli.topics import topics_app
 from stack.cli import stack_app
 
@@ -21,6 +22,7 @@ app.command(epilog="Example: hal9 run router --config hal9.toml")(run)
 app.add_typer(stack_app)
 app.add_typer(topics_app)
 app.add_typer(migration_app)
+app.add_typer(state_app)
 
 
 def _version(wanted: bool) -> None:
