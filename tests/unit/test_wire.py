@@ -166,7 +166,9 @@ def test_a_dispatched_request_is_either_somebodys_or_rejected() -> None:
 def test_a_response_needs_position_status_and_epoch() -> None:
     good = {"position": b"3:4", "status": b"ok", "epoch": b"2"}
     read = wire.parse_response(Rec(list(good.items())))
-    assert (read.position, read.epoch, read.role, read.ok, read.state_version) == (4, 2, b"primary", True, 0)
+    assert (read.position, read.epoch, read.role, read.status, read.state_version) == (4, 2, b"primary", "ok", 0)
+    for status in ("ok", "error", "timeout"):
+        assert wire.parse_response(Rec(list((good | {"status": status.encode()}).items()))).status == status
     for name, wrong in [("position", b"4"), ("status", b"fine"), ("epoch", b"-2"), ("epoch", b"")]:
         with pytest.raises(Poison):
             wire.parse_response(Rec(list((good | {name: wrong}).items())))
