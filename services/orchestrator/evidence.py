@@ -18,6 +18,8 @@ NEEDED = ("router", "migrator", *SYSTEMS)
 """Services without which no step begins."""
 
 USERS_LOG = "requests"
+REMEMBERED = 100_000
+"""Quarantined records told apart: far beyond what any gate lets pass."""
 
 
 class Evidence:
@@ -28,6 +30,7 @@ class Evidence:
         self.liveness = Liveness(started_ms, dead_after_ms)
         self._started_ms, self._dead_after_ms = started_ms, dead_after_ms
         self._quarantined: Counter[int] = Counter()
+        self._sources: set[tuple[str, int, int]] = set()
 
     def __repr__(self) -> str:
         return f"<Evidence {self.panes!r}, {self.liveness!r}, {self._quarantined.total()} quarantined>"
@@ -43,8 +46,13 @@ class Evidence:
 
     def quarantined(self, record: Quarantined) -> None:
         """A record was set aside. What users sent is not counted: garbage of theirs is no fault of the migration."""
-        if record.topic != USERS_LOG:
-            self.set_aside(record.at_ms)
+        source = (record.topic, record.partition, record.offset)
+        # A service that starts again reads, and sets aside, some records a second time.
+        if record.topic == USERS_LOG or source in self._sources:
+            return
+        if len(self._sources) < REMEMBERED:
+            self._sources.add(source)
+        self.set_aside(record.at_ms)
 
     def set_aside(self, at_ms: int) -> None:
         """A record of ours was set aside, whatever it was."""

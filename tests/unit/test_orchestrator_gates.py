@@ -8,6 +8,7 @@ from msgspec.structs import replace as with_
 from hal9.control.plan import Gates, Step
 from hal9.stats.chance import improbable
 from schemas.base import System
+from schemas.reports import Quarantined
 from schemas.telemetry import Arm, Comparisons, Outcome
 from services.orchestrator.evidence import Evidence
 from services.orchestrator.gates import Judgement, judge
@@ -164,6 +165,15 @@ def test_quarantined_records_are_counted_since_the_walk_began() -> None:
     assert telemetry.judge().verdict == "ok"
     telemetry.evidence.set_aside(T0 * 1000 + 1)
     assert telemetry.judge().verdict == "regression"
+
+
+def test_a_record_set_aside_twice_is_one_and_what_users_sent_is_none() -> None:
+    telemetry = Telemetry().seconds(10, arm(10), equal=10)
+    for offset, topic in [(7, "neurons.changes"), (7, "neurons.changes"), (1, "requests"), (2, "requests")]:
+        telemetry.evidence.quarantined(
+            Quarantined(service="s", topic=topic, partition=0, offset=offset, reason="schema", at_ms=T0 * 1000)
+        )
+    assert telemetry.evidence.quarantined_since(T0 * 1000) == 1
 
 
 @pytest.mark.parametrize(
