@@ -409,7 +409,7 @@ def test_a_quarantined_record_beyond_the_bound_fails_the_step_and_what_users_sen
     world.run(2)
     assert world.walked()[-1] == ("journal", ("canary", 1, "waiting"))
     one.evidence.quarantined(
-        Quarantined(**{f: getattr(ours, f) for f in ours.__struct_fields__} | {"at_ms": world.now_ms})
+        Quarantined(**{f: getattr(ours, f) for f in ours.__struct_fields__} | {"at_ms": world.now_ms, "offset": 2})
     )
     world.run(20)
     assert world.walked()[-1] == ("rollback", "gate")
