@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from hal9.errors import Hal9Error, Transient
 from hal9.log.clock import Clock
@@ -20,7 +20,7 @@ from hal9.log.producer import start_producer, stop_producer
 from hal9.log.supervision import until_first
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
-from hal9.topics import Topics
+from hal9.topics import LOGS, Topics
 
 RECORD_BYTES = 1_000_000
 """A little below what brokers take by default. Cores keep to smaller limits, so a greater record is a bug."""
@@ -29,6 +29,7 @@ DEADLINE_S = 15.0
 SEQUENCE_LIMIT = 2**30
 """Records to one partition after which a producer is replaced: aiokafka's sequence numbers break after 2**31."""
 _PAUSE_S = 0.5
+_RETRY_S = 0.05
 
 _log = logger("log.appender")
 
@@ -78,6 +79,12 @@ class Appender:
         return not self._pending and not self._under_way
 
     @property
+    def waited_s(self) -> float:
+        """How long the oldest batch under way has waited for its acknowledgement."""
+        oldest = next(iter(self._under_way.values()), None)
+        return 0.0 if oldest is None else time.monotonic() - oldest
+
+    @property
     def ready(self) -> bool:
         """Whether there is a producer that has not failed."""
         return self._failed is not None and not self._failed.done()
@@ -101,7 +108,8 @@ class Appender:
         self._pending, self._under_way, self._sent = {}, {}, {}
         if old is not None:
             self._put_away(old)
-        self._producer = await start_producer(self._kafka, deadline_s)
+        names = [self._topics.name(log) for log in LOGS]
+        self._producer = await start_producer(self._kafka, deadline_s, names)
         self._failed = asyncio.get_running_loop().create_future()
 
     async def close(self, deadline_s: float) -> None:
@@ -158,20 +166,31 @@ class Appender:
         ticket = object()
         self._under_way[ticket] = time.monotonic()
         sent = self._sent[log, number] = self._sent.get((log, number), 0) + len(chunk)
-        try:
-            future = await self._producer.send_batch(batch, topic, partition=number)
-        except (KafkaError, AssertionError) as error:
-            self._fail(Transient(f"{topic}-{number} takes no records: {error!r}"))
+        future = await self._enqueue(batch, topic, number)
+        if future is None:
             return
         future.add_done_callback(partial(self._done, ticket, log, number, chunk))
         if sent >= SEQUENCE_LIMIT:
             self._fail(Transient("the producer's sequence numbers are used up"))
 
+    async def _enqueue(self, batch: Any, topic: str, number: int) -> Any:
+        while self.ready:
+            try:
+                return await self._producer.send_batch(batch, topic, partition=number)
+            except KafkaTimeoutError:
+                pass  # the one before it has not left yet: how long to wait is for `_watch` to say
+            except KafkaError as error:
+                if not error.retriable:
+                    self._fail(Transient(f"{topic}-{number} takes no records: {error!r}"))
+            except AssertionError:
+                self._fail(Transient(f"there is no partition {topic}-{number}"))
+            await asyncio.sleep(_RETRY_S)
+        return None
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_PAUSE_S)
-            oldest = next(iter(self._under_way.values()), None)
-            if oldest is not None and time.monotonic() - oldest > self._deadline_s:
+            if self.waited_s > self._deadline_s:
                 self._fail(Transient(f"no acknowledgement for {self._deadline_s:g} s"))
 
     def _fail(self, error: BaseException) -> None:
