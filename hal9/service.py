@@ -4,6 +4,7 @@ A service is a `Role`: what its cores are, what it says of itself. `run` is its 
 """
 
 import asyncio
+import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -28,6 +29,8 @@ from schemas.telemetry import Status
 
 Cores = Mapping[int, PartitionCore]
 TRACE_FLUSH_S = 3.0
+GARBAGE = (50_000, 20, 100)
+"""Thresholds of the garbage collector (Python's own begin at 700)."""
 
 _log = logger("service")
 
@@ -154,4 +157,8 @@ def run(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: S
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await serve(settings, stop)
 
+    # What a service keeps lives in tables, not in cycles: looking for cycles this seldom saves a fifth of the CPU.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GARBAGE)
     asyncio.run(until_told())

@@ -52,20 +52,21 @@ class Piece:
     damaged: list[Damaged]
 
 
-def parse(data: bytes, offset: int) -> Piece:
+def parse(data: bytes | memoryview, offset: int) -> Piece:
     """The records from `offset` on in the record batches `data`; a batch cut off at the end is left out.
 
     Raises:
         CorruptRecordException: a checksum is wrong, so the bytes are not what the broker stored; or the format is old.
     """
     piece = Piece([], offset, [])
-    position, size = 0, len(data)
+    view = memoryview(data)
+    position, size = 0, len(view)
     while position + _LENGTH.size <= size:
-        _, length = _LENGTH.unpack_from(data, position)
+        _, length = _LENGTH.unpack_from(view, position)
         end = position + _LENGTH.size + length
         if end > size:
             break
-        _batch(memoryview(data)[position:end], piece)
+        _batch(view[position:end], piece)
         position = end
     return piece
 

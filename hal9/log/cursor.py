@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from aiokafka import TopicPartition
+
 from hal9.log.batches import Piece
 from hal9.log.effects import Record
 
@@ -27,6 +29,7 @@ class Cursor:
     """
 
     __slots__ = (
+        "at",
         "closed",
         "end",
         "flying",
@@ -49,6 +52,7 @@ class Cursor:
         wanted: Callable[[], bool] = always,
     ) -> None:
         self.topic, self.partition, self.wanted = topic, partition, wanted
+        self.at = TopicPartition(topic, partition)
         self.offset = self.position = start
         self.end = end
         self.highwater = _UNKNOWN

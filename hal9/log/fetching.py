@@ -18,14 +18,14 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError, for_code
-from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.protocol.offset import OffsetRequest
 
 from hal9.connection import kafka_options
 from hal9.errors import Hal9Error, Transient, Unreachable
 from hal9.log.batches import Damaged, Piece, parse
 from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST
+from hal9.log.fetch_request import FetchRequest
+from hal9.log.log_ends import list_offsets
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
 
@@ -39,7 +39,6 @@ PROMPT_WAIT_MS = 20
 _RATE_WINDOW_S = 0.1
 _PAUSE_S = 0.1
 _SCOUT_S = 0.5
-_READ_UNCOMMITTED = 0
 
 _log = logger("log.fetching")
 
@@ -105,7 +104,7 @@ class Fetching:
 
     def poke(self) -> None:
         """Cursors may have become due."""
-        if self._group is None:
+        if self._group is None or not any(cursor.due() for cursor in self._cursors):
             return
         for broker in self._client.cluster.brokers():
             if (broker.nodeId, False) not in self._lanes:
@@ -140,7 +139,7 @@ class Fetching:
             self.poke()
 
     def _leader(self, cursor: Cursor) -> int | None:
-        node = self._client.cluster.leader_for_partition(TopicPartition(cursor.topic, cursor.partition))
+        node = self._client.cluster.leader_for_partition(cursor.at)
         return node if node is not None and node >= 0 else None
 
     # ------------------------------------------------------------------ lanes
@@ -189,13 +188,13 @@ class Fetching:
 
     async def _fetch(self, lane: _Lane, cursors: dict[tuple[str, int], Cursor]) -> bool:
         """One request; True if something went wrong that a pause may cure."""
-        topics: dict[str, list[tuple[int, int, int]]] = {}
+        offsets: dict[str, list[tuple[int, int]]] = {}
         for cursor in cursors.values():
-            topics.setdefault(cursor.topic, []).append((cursor.partition, cursor.offset, RESPONSE_BYTES))
+            offsets.setdefault(cursor.topic, []).append((cursor.partition, cursor.offset))
         wait_ms, bytes_wanted = self._patience(lane)
-        request = FetchRequest(wait_ms, bytes_wanted, RESPONSE_BYTES, _READ_UNCOMMITTED, list(topics.items()))
+        request = FetchRequest(wait_ms, bytes_wanted, RESPONSE_BYTES, offsets)
         try:
-            response = await self._client.send(lane.node, request, group="prompt" if lane.prompt else "steady")
+            answers = await self._client.send(lane.node, request, group="prompt" if lane.prompt else "steady")
         except (KafkaError, OSError) as error:
             if lane.error is None:
                 _log.warning("fetch_failed", broker=lane.node, error=repr(error))
@@ -203,15 +202,18 @@ class Fetching:
             self._client.force_metadata_update()
             return True
         wrong: str | None = None
-        for topic, partitions in response.topics:
-            for partition, code, highwater, *_, data in partitions:
-                wrong = await self._landed(cursors[topic, partition], code, highwater, data) or wrong
+        for topic, partition, code, highwater, data in answers:
+            if code or data:
+                cursor = cursors.get((topic, partition)) or next(iter(cursors.values()))
+                wrong = await self._landed(cursor, code, highwater, data) or wrong
+            else:
+                cursors[topic, partition].highwater = highwater
         if wrong and lane.error is None:
             _log.warning("fetch_refused", broker=lane.node, error=wrong)
         lane.error = wrong
         return wrong is not None
 
-    async def _landed(self, cursor: Cursor, code: int, highwater: int, data: bytes | None) -> str | None:
+    async def _landed(self, cursor: Cursor, code: int, highwater: int, data: memoryview) -> str | None:
         """Hand one partition's answer to its cursor; what went wrong, if anything did."""
         if cursor.closed:
             return None
@@ -221,7 +223,7 @@ class Fetching:
             self._client.force_metadata_update()
             return f"{cursor.topic}-{cursor.partition}: {for_code(code).__name__}"
         try:
-            piece = parse(data or b"", cursor.offset)
+            piece = parse(data, cursor.offset)
         except CorruptRecordException as error:
             return f"{cursor.topic}-{cursor.partition}: {error}"
         if piece.damaged:
@@ -243,10 +245,10 @@ class Fetching:
             self._on_damaged(cursor, damaged)
 
     async def _out_of_range(self, cursor: Cursor) -> str | None:
-        at = TopicPartition(cursor.topic, cursor.partition)
+        at = cursor.at
         try:
-            start = (await self._offsets([at], EARLIEST))[at]
-            end = (await self._offsets([at], LATEST))[at]
+            start = (await list_offsets(self._client, [at], EARLIEST))[at]
+            end = (await list_offsets(self._client, [at], LATEST))[at]
         except (KafkaError, OSError) as error:
             return f"{cursor.topic}-{cursor.partition}: {error!r}"
         if cursor.offset > end:
@@ -272,28 +274,10 @@ class Fetching:
             async with asyncio.timeout(self._kafka.request_timeout_ms / 1000):
                 while True:
                     try:
-                        return await self._offsets(wanted, at)
+                        return await list_offsets(self._client, wanted, at)
                     except KafkaError as error:
                         reason = error
                     await self._client.force_metadata_update()
                     await asyncio.sleep(_PAUSE_S)
         except TimeoutError as error:
             raise Transient(f"the ends of {len(wanted)} partitions are not to be had: {reason!r}") from error
-
-    async def _offsets(self, partitions: list[TopicPartition], at: int) -> dict[TopicPartition, int]:
-        nodes: dict[int, dict[str, list[tuple[int, int]]]] = {}
-        for partition in partitions:
-            await self._client._wait_on_metadata(partition.topic)  # noqa: SLF001  what aiokafka's own clients do
-            node = self._client.cluster.leader_for_partition(partition)
-            if node is None or node < 0:
-                raise KafkaError(f"{partition.topic}-{partition.partition} has no leader")
-            nodes.setdefault(node, {}).setdefault(partition.topic, []).append((partition.partition, at))
-        found: dict[TopicPartition, int] = {}
-        for node, topics in nodes.items():
-            response = await self._client.send(node, OffsetRequest(-1, _READ_UNCOMMITTED, list(topics.items())))
-            for topic, answers in response.topics:
-                for partition, code, _, offset in answers:
-                    if code:
-                        raise for_code(code)(f"{topic}-{partition}")
-                    found[TopicPartition(topic, partition)] = offset
-        return found
