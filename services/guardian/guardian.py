@@ -17,15 +17,16 @@ from hal9.log.effects import EARLIEST, Record, Send
 from hal9.log.quarantine import quarantine
 from hal9.log.reading import Reader
 from hal9.stats.panes import Panes
-from hal9.telemetry.families import CONSUMER_LAG, EPOCH, QUARANTINED, VERDICTS
+from hal9.telemetry.families import CONSUMER_LAG, EPOCH, QUARANTINED, VERDICTS, Family
 from hal9.telemetry.logs import logger
 from hal9.telemetry.metrics import Metrics
 from schemas.base import decode, encode
 from services.guardian.verdict import Command, Policy, decide
-from services.guardian.watch import Checkpoint, Watch, checkpoint_decoder
+from services.guardian.watch import Checkpoint, Read, Watch, checkpoint_decoder
 
 SERVICE = "guardian"
 LOG = "outcomes"
+OUTCOMES = Family("hal9_guardian_outcomes_total", "Outcomes by what became of them.", ("arrival",))
 QUIET_MS = 1_500
 """Routers report each second: after so long without a word, ask whether the log holds something."""
 STALLED_MS = 30_000
@@ -63,6 +64,8 @@ class Guardian:
         self._lag = self._metrics.gauge(CONSUMER_LAG, topic=at.topic)
         self._epoch = self._metrics.gauge(EPOCH)
         self.watch: Watch | None = None
+        self._reported = 0
+        """What cannot be read before this offset is in `quarantine`."""
         self.lag = 0
         self.quarantined = 0
 
@@ -73,7 +76,7 @@ class Guardian:
         saved = self._saved(checkpoint, end)
         start = saved.replay_from if saved else EARLIEST
         watch = Watch(self._control.migration, self._panes(), max(start, 0), self._clock.now_ms())
-        known = saved.next_offset if saved else 0
+        known = max(self._reported, saved.next_offset if saved else 0)
         chunks = self._reader.range(self._at.topic, self._at.partition, start, end, deadline_s=REBUILD_S)
         async for chunk in chunks:
             for record in chunk:
@@ -102,11 +105,9 @@ class Guardian:
             now_ms = self._clock.now_ms()
             await self._feed(self.watch, Plain(offset, now_ms, key, value, ()), 0)
 
-    def checkpoint(self) -> bytes:
-        """What a successor needs; raises if nothing is held."""
-        if self.watch is None:
-            raise Hal9Error("there is nothing to save")
-        return encode(self.watch.checkpoint())
+    def checkpoint(self) -> bytes | None:
+        """What a successor needs; None while nothing is held."""
+        return encode(self.watch.checkpoint()) if self.watch is not None else None
 
     def lost(self) -> None:
         """Another guardian reads on."""
@@ -115,15 +116,19 @@ class Guardian:
         self.watch = None
 
     async def _feed(self, watch: Watch, record: Record, known: int) -> None:
-        """Read one record; what cannot be read is reported, unless it was before (below `known`)."""
+        """Read one record; what cannot be read is reported, unless that was done before (below `known`)."""
         now_ms = self._clock.now_ms()
-        error = _fed(watch, record, now_ms)
-        if error is None or record.offset < known:
+        read = _fed(watch, record, now_ms)
+        if not isinstance(read, Poison):
+            self._metrics.counter(OUTCOMES, arrival=read).inc()
             return
-        _log.warning("outcome_quarantined", offset=record.offset, reason=error.code, detail=error.detail)
-        await self._report(quarantine(SERVICE, LOG, self._at.partition, record, error, now_ms))
-        self._metrics.counter(QUARANTINED, reason=error.code).inc()
+        if record.offset < known:
+            return
+        _log.warning("outcome_quarantined", offset=record.offset, reason=read.code, detail=read.detail)
+        await self._report(quarantine(SERVICE, LOG, self._at.partition, record, read, now_ms))
+        self._metrics.counter(QUARANTINED, reason=read.code).inc()
         self.quarantined += 1
+        self._reported = record.offset + 1
 
     # ------------------------------------------------------------------ looking
     async def look(self) -> None:
@@ -147,6 +152,7 @@ class Guardian:
         if watch.idle_ms(self._clock.now_ms()) < QUIET_MS:
             self.lag = 0
         else:
+            asked_ms = self._clock.now_ms()
             end: int | None
             try:
                 end = (await self._reader.ends([self._at]))[self._at]
@@ -154,7 +160,7 @@ class Guardian:
             except Transient as error:
                 _log.warning("end_of_outcomes_unknown", reason=str(error))
                 end = None
-            watch.ended(end, self._clock.now_ms())
+            watch.ended(end, asked_ms, self._clock.now_ms())
         self._lag.set(self.lag)
 
     async def _publish(self, command: Command) -> None:
@@ -175,12 +181,11 @@ class Guardian:
         )
 
 
-def _fed(watch: Watch, record: Record, now_ms: int) -> Poison | None:
+def _fed(watch: Watch, record: Record, now_ms: int) -> Read | Poison:
     if isinstance(record, Damaged):
         watch.passed(record.offset + 1, now_ms)
         return Poison("unreadable", record.detail)
     try:
-        watch.feed(record.offset, record.key, record.value, now_ms)
+        return watch.feed(record.offset, record.key, record.value, now_ms)
     except Poison as error:
         return error
-    return None

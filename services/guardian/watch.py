@@ -13,6 +13,9 @@ from hal9.stats.panes import Arrival, Panes
 from schemas.base import Count, decode
 from schemas.telemetry import outcome_decoder
 
+PROMPT_MS = 1_000
+"""A healthy broker says where a log ends within milliseconds."""
+
 Read = Arrival | Literal["seen", "foreign"]
 """`seen`: read before. `foreign`: another migration's."""
 
@@ -61,11 +64,14 @@ class Watch:
         self.next_offset = max(self.next_offset, next_offset)
         self._progress_ms = now_ms
 
-    def ended(self, end: int | None, now_ms: int) -> None:
-        """The log ends before offset `end` now; None: that could not be found out, so nothing is known to be quiet."""
-        if end is None:
-            self._quiet_from_ms = now_ms
-        if end is None or end <= self.next_offset:
+    def ended(self, end: int | None, asked_ms: int, now_ms: int) -> None:
+        """Asked at `asked_ms`, the log was said to end before offset `end`; None: that could not be found out.
+
+        A log that does not answer at once takes no records either: what it held meanwhile is no silence of routers.
+        """
+        if end is None or now_ms - asked_ms > PROMPT_MS:
+            self._quiet_from_ms = self._quiet_to_ms = self._progress_ms = now_ms
+        elif end <= self.next_offset:
             self._quiet_to_ms = self._progress_ms = now_ms
 
     @property

@@ -71,28 +71,36 @@ def test_quiet_is_only_what_was_seen_to_be_quiet() -> None:
     seen = watch()
     seen.feed(0, b"hal9", record(1, 0), NOW)
     assert seen.quiet_ms == 0
-    seen.ended(1, NOW + 5000)
+    seen.ended(1, NOW + 5000, NOW + 5000)
     assert seen.quiet_ms == 5000
-    seen.ended(None, NOW + 60_000)
+    seen.ended(None, NOW + 60_000, NOW + 60_000)
     assert seen.quiet_ms == 0
-    seen.ended(1, NOW + 61_000)
+    seen.ended(1, NOW + 61_000, NOW + 61_000)
     assert seen.quiet_ms == 1000
+
+
+def test_an_answer_that_was_long_in_coming_shows_no_silence() -> None:
+    seen = watch()
+    seen.ended(0, NOW + 5000, NOW + 5500)
+    assert seen.quiet_ms == 5500
+    seen.ended(0, NOW + 6000, NOW + 26_000)
+    assert seen.quiet_ms == 0
 
 
 def test_records_on_their_way_are_no_silence() -> None:
     seen = watch()
-    seen.ended(0, NOW + 4_000)
-    seen.ended(3, NOW + 60_000)
+    seen.ended(0, NOW + 4_000, NOW + 4_000)
+    seen.ended(3, NOW + 60_000, NOW + 60_000)
     assert seen.quiet_ms == 4_000
     assert seen.stalled_ms(NOW + 60_000) == 56_000
 
 
 def test_an_outcome_ends_the_quiet_and_garbage_does_not() -> None:
     seen = watch()
-    seen.ended(0, NOW + 5000)
+    seen.ended(0, NOW + 5000, NOW + 5000)
     with pytest.raises(Poison):
         seen.feed(0, b"hal9", b"garbage", NOW + 6000)
-    seen.ended(1, NOW + 7000)
+    seen.ended(1, NOW + 7000, NOW + 7000)
     assert seen.quiet_ms == 7000
     seen.feed(1, b"hal9", record(1, 0), NOW + 8000)
     assert seen.quiet_ms == 0
@@ -108,5 +116,5 @@ def test_the_outcomes_of_another_migration_are_passed_over() -> None:
 def test_a_log_read_to_its_end_is_not_stalled() -> None:
     seen = watch()
     seen.feed(0, b"hal9", record(1, 0), NOW)
-    seen.ended(1, NOW + 90_000)
+    seen.ended(1, NOW + 90_000, NOW + 90_000)
     assert seen.stalled_ms(NOW + 90_000) == 0
