@@ -19,6 +19,7 @@ class EchoCore:
     Attributes:
         served: positions answered by this incarnation, in order.
         restored_from: where it began to read.
+        claim_before: the newest claim before that, as the committed restore data says.
         faults: promises of `PartitionCore` that the runtime broke.
     """
 
@@ -32,6 +33,7 @@ class EchoCore:
         self.served: list[int] = []
         self.faults: list[str] = []
         self.restored_from: Mapping[str, int] = {}
+        self.claim_before = -1
         self.epoch = -1
         self.ticks = 0
         self._limit, self._claim = limit, wire.CLAIM + unique().encode()
@@ -50,6 +52,7 @@ class EchoCore:
         """Claim; go on where the group was."""
         dispatched = committed.get("dispatched", Commit(0))
         self._validity.restore(dispatched.metadata)
+        self.claim_before = self._validity.claim
         starts = {"requests": committed.get("requests", Commit(EARLIEST)).offset, "dispatched": dispatched.offset}
         self.restored_from = starts
         self._next = {log: max(0, at) for log, at in starts.items()}

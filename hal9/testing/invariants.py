@@ -107,22 +107,31 @@ def _answer(evidence: Evidence, chain: list[Change], asked: Asked, answer: Store
     effects = [change for change in own if change.header.answer_status == "ok"]
     if len(effects) > 1:
         raise Violation(f"{len(effects)} effects of {asked}: {effects}")
-    expired = asked.deadline_ms is not None and answer.timestamp >= asked.deadline_ms
-    if status == "timeout":
-        cold = any(change.log == CHANGES[FLAT] and change.offset < evidence.cold_until for change in own)
-        if not (expired or evidence.forgetful or cold):
-            raise Violation(f"timeout before the deadline: {asked}")
-    elif status in ("error", "rejected"):
-        if effects:
-            raise Violation(f"answered {status}, and yet {effects[0]}: {asked}")
-        if status == "rejected" and not asked.bad and not expired:
-            raise Violation(f"rejected without a reason: {answer}")
-    elif status != "ok" or asked.bad:
+    if status in ("timeout", "rejected"):
+        _has_reason(evidence, asked, answer, own)
+    if status in ("error", "rejected") and effects:
+        raise Violation(f"answered {status}, and yet {effects[0]}: {asked}")
+    if status in ("timeout", "error", "rejected"):
+        return
+    if status != "ok" or asked.bad:
         raise Violation(f"status {status}: {asked}")
-    elif asked.operation == "read":
+    if asked.operation == "read":
         _read(evidence, chain, asked, answered(answer.value))
     elif len(effects) != 1 or effects[0].answer != answer.value:
         raise Violation(f"answered ok {answered(answer.value)}, effects {effects}: {asked}")
+
+
+def _has_reason(evidence: Evidence, asked: Asked, answer: Stored, own: list[Change]) -> None:
+    """Nothing times out before its deadline, and nothing acceptable is rejected before it."""
+    if asked.deadline_ms is not None and answer.timestamp >= asked.deadline_ms:
+        return
+    if wire.text(answer.headers, wire.STATUS) == "rejected":
+        if not asked.bad:
+            raise Violation(f"rejected without a reason: {answer}")
+        return
+    cold = any(change.log == CHANGES[FLAT] and change.offset < evidence.cold_until for change in own)
+    if not (evidence.forgetful or cold):
+        raise Violation(f"timeout before the deadline: {asked}")
 
 
 def _read(evidence: Evidence, chain: list[Change], asked: Asked, answer: list[str]) -> None:
