@@ -472,16 +472,16 @@ class FlatCore(BackendCore):
     """The core of the flat system."""
 
     system = FLAT
-    reads = ("dispatched", CHANGES[FLAT], REPLICA[FLAT])
-    claimed = (CHANGES[FLAT],)
+    reads: ClassVar[tuple[str, ...]] = ("dispatched", CHANGES[FLAT], REPLICA[FLAT])
+    claimed: ClassVar[tuple[str, ...]] = (CHANGES[FLAT],)
 
 
 class HierarchicalCore(BackendCore):
     """The core of the hierarchical system."""
 
     system = HIERARCHICAL
-    reads = ("dispatched", CHANGES[HIERARCHICAL], REPLICA[HIERARCHICAL])
-    claimed = (CHANGES[HIERARCHICAL],)
+    reads: ClassVar[tuple[str, ...]] = ("dispatched", CHANGES[HIERARCHICAL], REPLICA[HIERARCHICAL])
+    claimed: ClassVar[tuple[str, ...]] = (CHANGES[HIERARCHICAL],)
 
 
 CORES: dict[System, type[BackendCore]] = {FLAT: FlatCore, HIERARCHICAL: HierarchicalCore}

@@ -42,10 +42,17 @@ def run(handler: BatchHandler, items: list[Item]) -> list[Result]:
     return [result for item in items for result in run(handler, [item])]
 
 
+def well_formed(result: object) -> bool:
+    """Whether a handler returned what its type says: (state, bytes)."""
+    return isinstance(result, tuple) and len(result) == len(("state", "answer")) and isinstance(result[1], bytes)
+
+
 def read_only(result: Result, limits: Limits) -> Executed:
     """What came of an operation that leaves the state as it is."""
     if isinstance(result, Refused):
         return Executed("error", result.code, None, None)
+    if not well_formed(result):
+        return Executed("error", "handler-failed", None, None)  # user code: whatever it returns, the partition goes on
     state, answer = result
     if len(answer) > limits.value_bytes:
         return Executed("error", "answer-too-large", None, None)
