@@ -86,6 +86,7 @@ async def test_an_instance_goes_on_where_the_last_one_committed(kafka: Kafka, to
     assert [core.restored_from for core in second] == [
         {"requests": len(core.served), "dispatched": len(core.served) + 1} for core in first
     ]
+    assert [core.claim_before for core in second] == [core.term for core in first]
     assert await audit(kafka, topics) == []
     assert faults([*first, *second]) == []
 
