@@ -63,7 +63,9 @@ def learning(taught: Sequence[Taught], trail: Trail) -> Learning:
 
 
 def _finding(what: str, found: Sequence[Taught]) -> list[str]:
-    if not found:
-        return []
-    examples = ", ".join(f"{one.key} (id {one.id})" for one in found[:SHOWN])
-    return [f"{len(found)} {what}: {examples}"]
+    return [f"{len(found)} {what}: {listed([f'{one.key} (id {one.id})' for one in found])}"] if found else []
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few of them."""
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -1,37 +1,69 @@
-"""Reads, when the traffic has stopped, what the logs hold of the run."""
+"""Reads, when the traffic has stopped, what the logs hold of the run: the trail of the requests, and both stores."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aiokafka import TopicPartition
 
+from hal9.backend.core import CHANGES
+from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.demo.trail import Trail
+from hal9.keys import bucket_of
 from hal9.log.effects import EARLIEST, LATEST, Record
 from hal9.log.reading import Reader
 from hal9.settings import Settings
-from schemas.base import FLAT, HIERARCHICAL, System
+from schemas.base import FLAT, SYSTEMS, System, Tree
+from services.migrator.stores import Newest, Store
+from services.migrator.transform import to_neuron
 
 _LOG_S = 60.0
-_CHANGES: dict[System, str] = {FLAT: "neurons.changes", HIERARCHICAL: "units.changes"}
 
 
-async def follow_trail(settings: Settings) -> Trail:
-    """The trail of all requests, from the whole of the logs. Raises Transient if they cannot be read in time."""
-    names = settings.topics.names()
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the logs hold.
+
+    Attributes:
+        stores: by system and key, the newest version, of all partitions.
+        divergences: how many were published.
+    """
+
+    trail: Trail
+    stores: Mapping[System, Mapping[str, Newest]]
+    divergences: int
+
+
+async def gather(settings: Settings) -> Evidence:
+    """Everything, from the whole of the logs. Raises Transient if they cannot be read in time."""
+    names, partitions = settings.topics.names(), settings.topics.partitions
     trail = Trail(settings.migration.id)
+    stores: dict[System, dict[str, Newest]] = {system: {} for system in SYSTEMS}
     async with Reader(settings.kafka) as reader:
 
         async def whole(log: str, partition: int) -> list[Record]:
             chunks = reader.range(names[log], partition, EARLIEST, LATEST, deadline_s=_LOG_S)
             return [record async for chunk in chunks for record in chunk]
 
-        for partition in range(settings.topics.partitions):
+        for partition in range(partitions):
             trail.dispatched(partition, await whole("dispatched", partition))
-            for system, log in _CHANGES.items():
-                trail.changes(system, partition, await whole(log, partition))
-    return trail
+            for system in SYSTEMS:
+                store = Store(system, settings.migration.id)
+                for log in store.logs:
+                    records = await whole(log, partition)
+                    store.feed(log, records)
+                    if log == CHANGES[system]:
+                        trail.changes(system, partition, records)
+                stores[system].update((key.decode(), newest) for key, newest in store.newest.items())
+        ends = await reader.ends(TopicPartition(names["divergences"], p) for p in range(partitions))
+    return Evidence(trail, stores, sum(ends.values()))
 
 
-async def count_divergences(settings: Settings) -> int:
-    """How many divergences were published."""
-    topic = settings.topics.names()["divergences"]
-    async with Reader(settings.kafka) as reader:
-        ends = await reader.ends(TopicPartition(topic, p) for p in range(settings.topics.partitions))
-    return sum(ends.values())
+def owned(evidence: Evidence, state: ControlState) -> dict[str, Tree]:
+    """Every neuron as its owner by the present route has it. Raises Poison if a unit has no neuron."""
+    found = {}
+    for key in {key for store in evidence.stores.values() for key in store}:
+        owner = state.route.owner(bucket_of(salt(state.migration, ROUTE_SALT), key.encode()), key)
+        newest = evidence.stores[owner].get(key)
+        if newest is not None and newest.state is not None:
+            found[key] = newest.state if owner == FLAT else to_neuron(newest.state)
+    return found

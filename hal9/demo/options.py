@@ -50,6 +50,7 @@ def environment(config: Path | None) -> Mapping[str, str]:
         for (section, name), value in _BRISK.items()
         if not named(section, name, config, os.environ)
     }
+    chosen["HAL9_ORCHESTRATOR__PLAN"] = ""  # the run starts its own
     if named("kafka", "bootstrap", config, os.environ) and not named("topics", "prefix", config, os.environ):
         # A Kafka that is there before and after: topics (and groups) of this run alone.
         chosen["HAL9_TOPICS__PREFIX"] = f"hal9-demo-{uuid.uuid4().hex[:8]}."

@@ -66,14 +66,14 @@ class Scenario:
     """
 
     def __init__(self, fault: Fault, top: float, partitions: int, times: Times) -> None:
-        self._fault, self._top, self._partitions, self._times = fault, top, partitions, times
+        self.fault, self._top, self._partitions, self._times = fault, top, partitions, times
         self.stage = Stage.WARMING
         self.late = False
         """Whether the limit ended it."""
         self._rest_from_s = 0.0
 
     def __repr__(self) -> str:
-        return f"<Scenario {self._fault}: {self.stage.name}>"
+        return f"<Scenario {self.fault}: {self.stage.name}>"
 
     def next(self, state: ControlState, elapsed_s: float) -> Act | None:
         """What to do, `elapsed_s` after the traffic began."""
@@ -102,7 +102,7 @@ class Scenario:
         return None
 
     def _moving(self, state: ControlState, elapsed_s: float) -> Act | None:
-        if self._fault == "none":
+        if self.fault == "none":
             if finished(state):
                 self._rest(elapsed_s)
             return None

@@ -14,11 +14,12 @@ from typing import Self
 from msgspec.structs import replace
 
 from hal9.connection import reach_kafka, reach_redis
-from hal9.local.services import SERVICES, Services
+from hal9.local.services import SERVICES, ServiceEnded, Services
 from hal9.settings import Settings
 from hal9.settings.loading import CONFIG
 from hal9.topics import Topics, create
 from stack.local import Endpoints, LocalStack
+from stack.process import tail
 
 Progress = Callable[[str], None]
 
@@ -107,13 +108,34 @@ class Topology:
         self._environment["HAL9_REDIS__URL"] = settings.redis.url
         return settings
 
+    def refuse_ended(self) -> None:
+        """Raise ServiceEnded if anything that this object started has ended without being told to."""
+        self.services.refuse_ended()
+        if any(self.local) and self.stack.endpoints() is None:
+            gone = [server for server in self.stack.status() if server.pid is None]
+            tails = "\n".join(
+                f"{server.name} ended; the end of {server.log}:\n{tail(server.log, 15)}" for server in gone
+            )
+            raise ServiceEnded(tails or "the stack was stopped")
+
     def down(self, *, purge: bool = False) -> list[str]:
         """Stop everything of this directory, whoever started it; returns what ran."""
-        ran = [name for name in SERVICES if self.services.pid(name) is not None]
+        ran = self.running()
         self.services.stop_all()
-        ran += [server.name for server in self.stack.status() if server.pid is not None]
         self.stack.down(purge=purge)
         return ran
+
+    def running(self) -> list[str]:
+        """What runs now, by name."""
+        services = [name for name in SERVICES if self.services.pid(name) is not None]
+        servers = self.stack.status() if any(self.local) else []
+        return services + [server.name for server in servers if server.pid is not None]
+
+    def missing(self) -> list[str]:
+        """What `up` would start, by name."""
+        servers = [server.name for server in self.stack.status()] if any(self.local) else []
+        running = self.running()
+        return [name for name in (*servers, *SERVICES) if name not in running]
 
 
 def addressed(settings: Settings, endpoints: Endpoints) -> Settings:

@@ -1,0 +1,94 @@
+"""The whole demo: everything is started, a session is run on it, audited, reported and stopped again."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+
+from hal9 import plans
+from hal9.client import Client
+from hal9.control.log import ControlWriter, following
+from hal9.demo.inspection import inspect
+from hal9.demo.options import FAULT_FILE, Options, environment, settings_of
+from hal9.demo.report import Fault, Report
+from hal9.demo.scenario import Scenario, Times, fitted
+from hal9.demo.screen import Screen
+from hal9.demo.session import Ports, Session, reason
+from hal9.demo.verdict import Audited, report_of
+from hal9.demo.versions import versions
+from hal9.errors import Hal9Error
+from hal9.local.signals import terminated
+from hal9.local.topology import Topology
+from hal9.log.clock import Clock
+from hal9.settings import Settings
+from hal9.topics import Topics
+from schemas.base import HIERARCHICAL
+
+PLAN = "demo"
+"""The packaged plan that `--plan canary` walks here: the same phases and gates, in seconds."""
+
+
+def run(options: Options, screen: Screen) -> Report:
+    """Run it; nothing is left running, whatever happens.
+
+    Raises:
+        ConfigError, Unreachable, StackError, ServiceEnded: it could not be started.
+        KeyboardInterrupt: it was interrupted, by SIGINT or SIGTERM.
+    """
+    variables = environment(options.config)
+    settings = settings_of(options.config, variables)
+    with terminated(), _workplace(screen) as directory:
+        fault_file = directory / FAULT_FILE
+        own = {"hierarchical": {"HAL9_SYSTEM__FAULT_FILE": str(fault_file)}}
+        with Topology(directory, settings, config=options.config, environment=variables, own=own) as topology:
+            settings = topology.up(screen.say)
+            return asyncio.run(_whole(options, settings, topology, fault_file, screen))
+
+
+async def _whole(options: Options, settings: Settings, topology: Topology, fault_file: Path, screen: Screen) -> Report:
+    topics, clock, broken = Topics.of(settings.topics), Clock(), list[str]()
+    plan = fitted(plans.load(PLAN), options.seconds)
+    scenario = Scenario(options.fault, plan.walk()[-1].percentage, topics.partitions, Times.of(options.seconds))
+    async with AsyncExitStack() as closing:
+        client = await closing.enter_async_context(Client(settings=settings))
+        follower = await closing.enter_async_context(following(settings.kafka, topics, settings.migration.id))
+        writer = ControlWriter(settings.kafka, topics, follower)
+        closing.push_async_callback(writer.close)
+        strike = partial(_strike, options.fault, topology, fault_file)
+        ports = Ports(client, follower, writer, screen, strike, topology.refuse_ended, clock)
+        session = Session(options, settings, plan, scenario, ports)
+        try:
+            await session.run()
+        except (Hal9Error, ExceptionGroup) as error:
+            broken.append(reason(error))
+        found = Audited()
+        if not broken:
+            screen.say("the traffic has stopped: reading the logs for the audit")
+            found = await inspect(settings, session.desk.taught, session.network.initial(), follower.state)
+        course = session.course(broken)
+        return report_of(course, session.board, found, await versions(settings.redis, local_kafka=topology.local[0]))
+
+
+async def _strike(fault: Fault, topology: Topology, fault_file: Path) -> None:
+    if fault == "crash":
+        await asyncio.to_thread(topology.services.kill, HIERARCHICAL)
+    else:
+        await asyncio.to_thread(fault_file.touch)
+
+
+@contextmanager
+def _workplace(screen: Screen) -> Iterator[Path]:
+    """A directory for this run; it stays if the run breaks off, for its logs."""
+    directory = Path(tempfile.mkdtemp(prefix="hal9-demo-"))
+    try:
+        yield directory
+    except Hal9Error:
+        screen.say(f"the logs are in {directory / 'logs'}")
+        raise
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    shutil.rmtree(directory, ignore_errors=True)

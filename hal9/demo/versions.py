@@ -1,0 +1,25 @@
+"""Which versions a run was made with."""
+
+import platform
+from importlib.metadata import version
+
+from hal9.connection import redis_client
+from hal9.demo.report import Versions
+from hal9.settings.sections import Redis
+from stack.artefacts import Lock
+
+
+async def versions(redis: Redis, *, local_kafka: bool) -> Versions:
+    """Kafka's is that of the lock file; a Kafka that was there before does not say its own."""
+    client = redis_client(redis)
+    try:
+        about = await client.info("server")
+    finally:
+        await client.aclose()
+    valkey = about.get("valkey_version")
+    return Versions(
+        kafka=Lock.packaged().kafka if local_kafka else "external",
+        redis=f"valkey {valkey}" if valkey else str(about["redis_version"]),
+        python=platform.python_version(),
+        hal9=version("hal9-migration"),
+    )
