@@ -4,8 +4,12 @@ from typing import Annotated
 
 import typer
 
+from hal9.cli.demo import demo
+from hal9.cli.divergences import divergences_app
 from hal9.cli.exits import guarded
+from hal9.cli.local import down, logs, up
 from hal9.cli.migration import migration_app
+from hal9.cli.request import request_app
 from hal9.cli.run import run
 from hal9.cli.state import state_app
 from hal9.cli.topics import topics_app
@@ -18,11 +22,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(epilog="Example: hal9 demo --headless --report report.json --fault crash")(demo)
+app.command(epilog="Example: hal9 up --detach")(up)
+app.command(epilog="Example: hal9 down --purge")(down)
+app.command(epilog="Example: hal9 logs router --follow")(logs)
 app.command(epilog="Example: hal9 run router --config hal9.toml")(run)
 app.add_typer(stack_app)
 app.add_typer(topics_app)
 app.add_typer(migration_app)
 app.add_typer(state_app)
+app.add_typer(divergences_app)
+app.add_typer(request_app)
 
 
 def _version(wanted: bool) -> None:
