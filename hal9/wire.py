@@ -6,7 +6,6 @@ wrote and raise `Poison` when a record is not what it should be.
 
 import re
 from dataclasses import dataclass
-from typing import cast
 
 from hal9.errors import Poison
 from hal9.log.effects import Headers, Record
@@ -42,6 +41,7 @@ MAX_ID_BYTES = 128
 MAX_AHEAD_MS = 60_000
 STATE_DIFF_BYTES = 4096
 
+_NAMED = frozenset({ID, OPERATION, DEADLINE, TRACEPARENT})
 _OPERATION = re.compile(rb"[a-z0-9_.-]{1,64}")
 _DECIMAL = re.compile(rb"[0-9]{1,16}")
 _UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)  # missing, malformed, null (Kafka allows null values)
@@ -63,7 +63,6 @@ class Request:
     id: str
     operation: str
     deadline_ms: int
-    explicit_deadline: bool
     traceparent: bytes | None
     passed_on: list[tuple[str, bytes]]
     rejected: str | None = None
@@ -81,7 +80,7 @@ def number(headers: Headers, name: str) -> int | None:
     """A decimal header; None if absent or malformed."""
     for key, value in headers:
         if key == name:
-            return int(value) if value is not None and _DECIMAL.fullmatch(value) else None
+            return int(value) if _DECIMAL.fullmatch(value or b"") else None
     return None
 
 
@@ -124,53 +123,47 @@ def default_id(topic: str, partition: int, offset: int) -> str:
 
 def parse_request(record: Record, topic: str, partition: int, now_ms: float, limits: Limits) -> Request:
     """Read the headers of a request. Never raises: what is wrong is in `rejected`, the first reason found."""
-    rejected = request_id = operation = deadline = traceparent = None
+    named: dict[str, bytes | None] = {}
     passed_on: list[tuple[str, bytes]] = []
-    headers = record.headers
     size = 0
-    for name, value in headers:
+    for name, value in record.headers:
         size += (len(name) if name.isascii() else len(name.encode())) + len(value or b"")
-        if name in OURS:
-            continue
-        if name == ID and request_id is None:
-            request_id = value
-        elif name == OPERATION and operation is None:
-            operation = value
-        elif name == DEADLINE and deadline is None:
-            deadline = value
-        elif name == TRACEPARENT and traceparent is None:
-            traceparent = value
-        elif name not in (ID, OPERATION, DEADLINE, TRACEPARENT):
+        if name in _NAMED:
+            named.setdefault(name, value)
+        elif name not in OURS:
             passed_on.append((name, value or b""))
-    if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
-        rejected = "bad-headers"
-        passed_on, traceparent = [], None
-    name_of = _identity(request_id)
-    if name_of is None:
+    rejected = None
+    if len(record.headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        rejected, passed_on, named[TRACEPARENT] = "bad-headers", [], None
+    request_id, operation = named.get(ID), named.get(OPERATION)
+    identity = _identity(request_id)
+    if identity is None:
+        identity = default_id(topic, partition, record.offset)
         rejected = rejected or ("bad-id" if request_id is not None else None)
-        name_of = default_id(topic, partition, record.offset)
     if operation is not None and not _OPERATION.fullmatch(operation):
         rejected, operation = rejected or "bad-operation", None
-    deadline_ms = record.timestamp + limits.deadline_ms
-    if deadline is not None:
-        parsed = int(deadline) if _DECIMAL.fullmatch(deadline) else -1
-        if parsed < 0 or parsed > record.timestamp + MAX_AHEAD_MS:
-            rejected = rejected or "bad-deadline"
-        else:
-            deadline_ms = parsed
+    deadline_ms, wrong = _deadline(named.get(DEADLINE), record.timestamp, now_ms, limits)
     if record.value is not None and len(record.value) > limits.value_bytes:
         rejected = rejected or "too-large"
-    if rejected is None and deadline_ms <= now_ms:
-        rejected = "expired"
     return Request(
-        id=name_of,
+        id=identity,
         operation=(operation or b"process").decode(),
         deadline_ms=deadline_ms,
-        explicit_deadline=deadline is not None,
-        traceparent=traceparent,
+        traceparent=named.get(TRACEPARENT),
         passed_on=passed_on,
-        rejected=rejected,
+        rejected=rejected or wrong,
     )
+
+
+def _deadline(value: bytes | None, since_ms: int, now_ms: float, limits: Limits) -> tuple[int, str | None]:
+    """(deadline, why it is refused); a default one where it is malformed or too far ahead."""
+    if value is None:
+        deadline_ms = since_ms + limits.deadline_ms
+    else:
+        deadline_ms = int(value) if _DECIMAL.fullmatch(value) else -1
+        if deadline_ms < 0 or deadline_ms > since_ms + MAX_AHEAD_MS:
+            return since_ms + limits.deadline_ms, "bad-deadline"
+    return deadline_ms, "expired" if deadline_ms <= now_ms else None
 
 
 def _identity(value: bytes | None) -> str | None:
@@ -312,4 +305,4 @@ def _system(value: bytes | None) -> System | None:
     name = value.decode("utf-8", "replace")
     if name not in SYSTEMS:
         raise Poison("bad-system", name)
-    return cast("System", name)
+    return name

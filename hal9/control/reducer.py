@@ -128,36 +128,43 @@ def _unknown(state: ControlState, offset: int, reason: str) -> Outcome:
 
 
 def _refusal(state: ControlState, record: AnyControl) -> str | None:
+    """Why the record does not count; None if it does."""
     match record:
         case Start():
-            if record.expected_epoch != state.epoch:
-                return _moved_on(state, record.expected_epoch)
-            stopped = state.rolled_back is not None or state.frozen is not None or _finished(state)
-            if state.plan is not None and not stopped:
-                return "a migration is under way"
+            return _start_refusal(state, record)
         case RouteRecord():
-            if record.expected_epoch != state.epoch:
-                return _moved_on(state, record.expected_epoch)
-            if state.rolled_back is not None:
-                return f"rolled back in epoch {state.rolled_back}: start again first"
-            if state.frozen is not None and record.percentage > state.route.percentage:
-                return f"frozen: {state.frozen}"
+            return _route_refusal(state, record)
         case Rollback():
             return _rollback_refusal(state, record)
         case Journal():
-            if record.expected_entry != len(state.journal):
-                return f"the journal moved on: entry {len(state.journal)} is next, not {record.expected_entry}"
-            if state.rolled_back is not None:
-                return f"rolled back in epoch {state.rolled_back}"
-        case Freeze():
-            if record.expected_epoch > state.epoch:
-                return f"epoch {record.expected_epoch} is not known yet"
-        case Settled():
-            if record.epoch > state.epoch:
-                return f"epoch {record.epoch} is not known yet"
+            return _journal_refusal(state, record)
+        case Freeze(expected_epoch=epoch) | Settled(epoch=epoch):
+            return None if epoch <= state.epoch else f"epoch {epoch} is not known yet"
         case Pin() | Backfill():
             return None
+
+
+def _start_refusal(state: ControlState, record: Start) -> str | None:
+    if record.expected_epoch != state.epoch:
+        return _moved_on(state, record.expected_epoch)
+    stopped = state.rolled_back is not None or state.frozen is not None or _finished(state)
+    return None if state.plan is None or stopped else "a migration is under way"
+
+
+def _route_refusal(state: ControlState, record: RouteRecord) -> str | None:
+    if record.expected_epoch != state.epoch:
+        return _moved_on(state, record.expected_epoch)
+    if state.rolled_back is not None:
+        return f"rolled back in epoch {state.rolled_back}: start again first"
+    if state.frozen is not None and record.percentage > state.route.percentage:
+        return f"frozen: {state.frozen}"
     return None
+
+
+def _journal_refusal(state: ControlState, record: Journal) -> str | None:
+    if record.expected_entry != len(state.journal):
+        return f"the journal moved on: entry {len(state.journal)} is next, not {record.expected_entry}"
+    return None if state.rolled_back is None else f"rolled back in epoch {state.rolled_back}"
 
 
 def _moved_on(state: ControlState, expected: int) -> str:

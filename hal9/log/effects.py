@@ -31,7 +31,8 @@ class Record(Protocol):
 class Send:
     """One record to append; once confirmed, the runtime hands it back as the record read (offset filled in).
 
-    `log` is a topic name without prefix; `partition` is None for the core's own. `token` is what the sender keeps with it.
+    `log` is a topic name without prefix; `partition` is None for the core's own. `token` is what the sender keeps
+    with it.
     """
 
     __slots__ = ("headers", "key", "log", "offset", "partition", "timestamp", "token", "value")

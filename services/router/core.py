@@ -233,7 +233,6 @@ class RouterCore:
             id=found.id,
             operation=found.operation,
             deadline_ms=found.deadline_ms,
-            explicit_deadline=True,
             traceparent=found.traceparent,
             passed_on=headers.of_user(record),
             rejected=found.rejected,

@@ -118,7 +118,7 @@ def test_a_service_is_shown_the_shared_sections_and_its_own() -> None:
     rate=st.floats(0, 1),
     check=st.sampled_from(["true", "false"]),
 )
-def test_what_is_rendered_is_read_back_the_same(  # noqa: PLR0917  what is given comes by name
+def test_what_is_rendered_is_read_back_the_same(
     tmp_path_factory: pytest.TempPathFactory, prefix: str, migration: str, port: int, rate: float, check: str
 ) -> None:
     environ = {

@@ -66,7 +66,7 @@ def test_what_no_service_wrote_is_poison_and_nothing_else(
 def test_the_defaults_of_a_request_without_headers() -> None:
     read = request()
     assert (read.id, read.operation, read.deadline_ms) == ("hal9.requests-3-7", "process", NOW + 10_000)
-    assert (read.explicit_deadline, read.traceparent, read.passed_on, read.rejected) == (False, None, [], None)
+    assert (read.traceparent, read.passed_on, read.rejected) == (None, [], None)
 
 
 @pytest.mark.parametrize(
