@@ -20,7 +20,7 @@ from hal9.log.effects import PartitionCore, Tracer
 from hal9.log.runtime import Hooks, Runtime
 from hal9.log.supervision import until_first
 from hal9.settings import Settings
-from hal9.telemetry.families import CONSUMER_LAG, EPOCH
+from hal9.telemetry.families import CONNECTIONS, CONSUMER_LAG, EPOCH
 from hal9.telemetry.logs import configure_logs, logger
 from hal9.telemetry.metrics import Metrics
 from hal9.telemetry.tracing import configure_tracing
@@ -121,6 +121,7 @@ class Service:
             hooks.each_second(cores)
             for topic, lag in runtime.lag().items():
                 context.metrics.gauge(CONSUMER_LAG, topic=topic).set(lag)
+            context.metrics.gauge(CONNECTIONS).set(runtime.connections())
             epochs = self._status(context, role, runtime).epochs
             context.metrics.gauge(EPOCH).set(min(epochs.values(), default=control.state.epoch))
 

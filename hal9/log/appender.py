@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from hal9.errors import Hal9Error, Transient
 from hal9.log.clock import Clock
+from hal9.log.connections import open_connections
 from hal9.log.effects import Send
 from hal9.log.producer import start_producer, stop_producer
 from hal9.log.supervision import until_first
@@ -89,6 +90,11 @@ class Appender:
         """Whether there is a producer that has not failed."""
         return self._failed is not None and not self._failed.done()
 
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return open_connections(None if self._producer is None else self._producer.client)
+
     def add(self, writer: Writer | None, sends: Iterable[Send]) -> None:
         """Send; `writer` is told when it is stored (None: nobody)."""
         pending = self._pending
@@ -160,8 +166,6 @@ class Appender:
                     start = end
 
     async def _submit(self, batch: Any, topic: str, log: str, number: int, chunk: list[Queued]) -> None:
-        if not self.ready:
-            return
         batch.close()
         ticket = object()
         self._under_way[ticket] = time.monotonic()

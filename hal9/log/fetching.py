@@ -22,6 +22,7 @@ from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRange
 from hal9.connection import kafka_options
 from hal9.errors import Hal9Error, Transient, Unreachable
 from hal9.log.batches import Damaged, Piece, parse
+from hal9.log.connections import open_connections
 from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST
 from hal9.log.fetch_request import FetchRequest
@@ -117,6 +118,11 @@ class Fetching:
     def trouble(self) -> list[str]:
         """Brokers whose last fetch failed, and how."""
         return [f"fetching from broker {lane.node}: {lane.error}" for lane in self._lanes.values() if lane.error]
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return open_connections(self._client)
 
     async def run(self) -> None:
         """Fetch until cancelled; raises LogReplaced."""

@@ -63,6 +63,7 @@ class Holding:
         self._cursors: dict[str, Cursor] = {}
         self._tails: dict[str, Tail] = {}
         self._scans: list[tuple[str, Cursor]] = []
+        self._restoring = set(core.claimed)
 
     def __repr__(self) -> str:
         return f"<Holding {self.core!r} {self._tails} {self._cursors}>"
@@ -96,7 +97,7 @@ class Holding:
     @property
     def restored(self) -> bool:
         """The claims are read back."""
-        return not any(tail.reading and tail.target is None for tail in self._tails.values())
+        return not self._restoring
 
     def lag(self) -> dict[str, int]:
         """Records not handed over yet, per topic."""
@@ -212,6 +213,7 @@ class Holding:
             self._cursors[log] = self._open(log, tail.position)
         elif not tail.reading and log in self._cursors:
             self._fetching.drop(self._cursors.pop(log))
+            self._restoring.discard(log)
 
     def _open(self, log: str, start: int, *, end: int | None = None, wanted: Callable[[], bool] = always) -> Cursor:
         cursor = Cursor(self._topics.name(log), self.partition, start, end=end, wanted=wanted)

@@ -16,6 +16,7 @@ from aiokafka.structs import OffsetAndMetadata
 
 from hal9.connection import kafka_options
 from hal9.errors import Transient
+from hal9.log.connections import open_connections
 from hal9.log.effects import Commit
 from hal9.settings.sections import Kafka
 
@@ -55,6 +56,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base h
             rebalance_timeout_ms=REBALANCE_MS,
             consumer_timeout_ms=2_000,
         )
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return open_connections(self._consumer._client)  # noqa: SLF001  it has no other way
 
     async def start(self) -> None:
         """Connect and begin to join."""

@@ -30,6 +30,8 @@ PAUSE_S = 0.2
 """Before a partition is taken over again that was taken over within `CALM_S`: two owners must not race."""
 CALM_S = 5.0
 _POLL_S = 0.01
+_TIMER_SLACK_S = 0.001
+"""A timer may ring a little before its time."""
 
 _log = logger("log.partitions")
 
@@ -140,7 +142,7 @@ class Partitions:
                 self._vacant.set()
 
     async def _occupy(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time() + _TIMER_SLACK_S
         vacant = [p for p in sorted(self.assigned - self.held.keys()) if self._not_before.get(p, 0.0) <= now]
         if not vacant or self._closed or not self._appender.ready:
             return

@@ -81,7 +81,7 @@ class Runtime:
         self.clock = Clock()
         self.damaged = self.producers = 0
         self._ready: dict[Holding, None] = {}
-        self._tick_due = self._control_due = False
+        self._tick_due = self._control_due = self._running = False
         self._work = asyncio.Event()
         self._stopping, self._finished = asyncio.Event(), asyncio.Event()
         self._fetching = Fetching(kafka, self._moved, self._unreadable)
@@ -120,6 +120,10 @@ class Runtime:
                 found[topic] = found.get(topic, 0) + lag
         return found
 
+    def connections(self) -> int:
+        """Open connections to brokers."""
+        return self._fetching.connections + self._appender.connections + self._membership.connections
+
     def healthy(self) -> list[str]:
         """Why this instance is not ready; empty if it is."""
         reasons = [*self._fetching.trouble(), *(self._control.trouble() if self._control else ())]
@@ -140,6 +144,7 @@ class Runtime:
             Unreachable: Kafka did not answer within KAFKA.WAIT_S.
             Exception: anything that cannot go on; the process must end.
         """
+        self._running = True
         try:
             await self._connect()
             if self._control is not None:
@@ -163,9 +168,13 @@ class Runtime:
             self._finished.set()
 
     async def stop(self) -> None:
-        """Stop cleanly: finish what is in flight, commit, leave the group. Repeats are fine; returns when done."""
+        """Stop cleanly: finish what is in flight, commit, leave the group; returns when done.
+
+        Before `run` it is fine (that ends at once then), and so are repeats.
+        """
         self._stopping.set()
-        await self._finished.wait()
+        if self._running:
+            await self._finished.wait()
 
     async def _connect(self) -> None:
         wait_s = self._kafka.wait_s

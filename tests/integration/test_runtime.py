@@ -66,6 +66,7 @@ async def test_every_request_is_served_once_and_in_order(kafka: Kafka, topics: T
         assert instance.healthy() == []
         assert instance.lag() == {topics.name("requests"): 0}
         assert sorted(instance.cores) == [0, 1, 2, 3]
+        assert instance.connections() > 2
         for core in cores:
             assert core.served == list(range(len(core.served)))
         await until(lambda: all(core.ticks > 0 for core in cores))
@@ -305,6 +306,15 @@ async def test_a_broken_core_ends_the_process(
     instance = Runtime(kafka, topics, topics.prefix + "broken", core, lambda p: core(p, lambda: uuid4().hex))
     with pytest.raises(error):
         await instance.run()
+
+
+async def test_an_instance_told_to_stop_before_it_runs_ends_at_once(kafka: Kafka, topics: Topics) -> None:
+    instance = runtime(kafka, topics)
+    await instance.stop()
+    await instance.run()
+    await instance.stop()
+    assert instance.partitions.takeovers == 0
+    assert instance.connections() == 0
 
 
 async def test_no_broker_is_an_error_with_its_address(topics: Topics) -> None:
