@@ -213,6 +213,16 @@ def _line(found: "Progress") -> str:
     return " | ".join(parts)
 
 
+def _said(record: "AnyControl", state: "ControlState") -> str | None:
+    from hal9.demo.words import said
+    from schemas.control import Settled
+
+    if isinstance(record, Settled):
+        forced = f", seals forced: {', '.join(record.forced)}" if record.forced else ""
+        return f"epoch {record.epoch}: partition {record.partition} has handed over{forced}"
+    return said(record, state)
+
+
 @migration_app.command(epilog="Example: hal9 migration history -o json")
 def history(config: Config = None, output: Format = Output.TABLE, timeout: Timeout = 30.0) -> None:
     """List every command and decision of the migration, refused ones too."""
@@ -220,7 +230,6 @@ def history(config: Config = None, output: Format = Output.TABLE, timeout: Timeo
     from hal9.connection import reach_kafka
     from hal9.control.log import ControlFollower
     from hal9.control.reducer import Outcome
-    from hal9.demo.words import said
     from hal9.topics import Topics
 
     settings = settings_for(config, timeout)
@@ -243,7 +252,7 @@ def history(config: Config = None, output: Format = Output.TABLE, timeout: Timeo
                     "at": when(record.at_ms),
                     "actor": record.actor,
                     "type": record.__struct_config__.tag,
-                    "what": said(record, follower.state) if outcome.verdict == "accepted" else None,
+                    "what": _said(record, follower.state) if outcome.verdict == "accepted" else None,
                     "record": plain(record),
                 }
             rows.append(row)

@@ -1,6 +1,7 @@
 """Options that many verbs share, and the settings they lead to."""
 
 import getpass
+import logging
 import os
 import socket
 from enum import StrEnum
@@ -34,6 +35,9 @@ def settings_for(config: Path | None, timeout_s: float | None = None) -> Setting
     settings = load(config, os.environ)
     level = "warning" if settings.telemetry.log_level == "info" else settings.telemetry.log_level
     configure_logs(replace(settings.telemetry, log_level=level))
+    if level != "debug":
+        # Its every failed attempt is an ERROR; a verb says once what could not be reached.
+        logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     if timeout_s is None or timeout_s >= settings.kafka.wait_s:
         return settings
     return replace(settings, kafka=replace(settings.kafka, wait_s=timeout_s))

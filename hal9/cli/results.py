@@ -2,6 +2,7 @@
 
 import base64
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +15,8 @@ from hal9.cli.options import Output
 
 Row = Mapping[str, Any]
 
+_ENDLESS = 10_000
+
 
 def show_rows(rows: Sequence[Row], output: Output, columns: Sequence[str] | None = None) -> None:
     """A list of results; `columns` are those of the table (the first row's, if None)."""
@@ -24,7 +27,7 @@ def show_rows(rows: Sequence[Row], output: Output, columns: Sequence[str] | None
     table = Table(*(heading.upper().replace("_", " ") for heading in headings), box=None)
     for row in rows:
         table.add_row(*(_cell(row.get(heading)) for heading in headings))
-    console().print(table)
+    _print(table)
 
 
 def show_one(row: Row, output: Output) -> None:
@@ -35,7 +38,7 @@ def show_one(row: Row, output: Output) -> None:
     table = Table(box=None, show_header=False)
     for name, value in row.items():
         table.add_row(name.replace("_", " "), _cell(value))
-    console().print(table)
+    _print(table)
 
 
 def show_line(row: Row, output: Output, text: str) -> None:
@@ -43,9 +46,12 @@ def show_line(row: Row, output: Output, text: str) -> None:
     print(json.dumps(plain(row), ensure_ascii=False) if output is Output.JSON else text, flush=True)
 
 
-def console() -> Console:
-    """Where tables go; without a terminal nothing is folded."""
-    return Console(highlight=False, soft_wrap=True, markup=False)
+def _print(table: Table) -> None:
+    """A table; without a terminal nothing is folded, and no line ends in blanks."""
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else _ENDLESS)
+    with console.capture() as capture:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def plain(value: object) -> Any:
