@@ -132,7 +132,7 @@ def _what_next(addresses: dict[str, str]) -> list[str]:
     return [
         "In another terminal:",
         f"  export HAL9_KAFKA__BOOTSTRAP={addresses['kafka']} HAL9_REDIS__URL={addresses['redis']}",
-        "  hal9 migration start --plan canary    # begin to move neurons",
+        "  hal9 migration start canary    # begin to move neurons",
         "  hal9 migration status --watch         # see how far it is",
         "  hal9 migration rollback               # go back, at any moment",
         "  hal9 logs router --follow             # what a service says",
