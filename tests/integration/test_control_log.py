@@ -11,6 +11,7 @@ from hal9.control.log import ControlFollower, ControlWriter, following
 from hal9.control.reducer import Outcome
 from hal9.errors import Transient
 from hal9.settings.sections import Kafka
+from hal9.testing.unreadable import append_unreadable
 from hal9.topics import Topics, create
 from schemas.control import Rollback, Route
 
@@ -114,6 +115,17 @@ async def test_garbage_freezes_promotion_and_stops_nobody(
         id=uuid4().hex, migration=MIGRATION, actor="test", at_ms=1, expected_epoch=0, trigger="manual", reason="try"
     )
     assert (await writer.append(back)).verdict == "accepted"
+
+
+async def test_a_record_that_cannot_be_read_counts_as_not_understood(
+    kafka: Kafka, topics: Topics, writer: ControlWriter, follower: ControlFollower
+) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap) as producer:
+        await append_unreadable(producer, topics.name("control"), 0)
+    assert (await writer.append(route(0, 5.0))).verdict == "refused"
+    assert follower.state.unknown == [0, 1, 2]
+    async with following(kafka, topics, MIGRATION) as later:
+        assert later.state == follower.state
 
 
 async def test_an_append_that_cannot_be_made_says_so(topics: Topics, follower: ControlFollower) -> None:

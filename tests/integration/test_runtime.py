@@ -1,6 +1,5 @@
 """The runtime on a real broker: what a core is promised, on good days and with others writing into its logs."""
 
-import struct
 from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
 
@@ -8,9 +7,6 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
-from aiokafka.protocol.produce import ProduceRequest
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Builder
-from aiokafka.record.util import calc_crc32c
 
 from hal9 import wire
 from hal9.control.log import ControlWriter, following
@@ -22,6 +18,7 @@ from hal9.log.runtime import Hooks, Runtime
 from hal9.settings.sections import Kafka
 from hal9.testing.echo import EchoCore
 from hal9.testing.echoing import answered, audit, produce, read_all, running, runtime, served_by, settled, until
+from hal9.testing.unreadable import append_unreadable
 from hal9.topics import Topics, create
 from schemas.base import decode
 from schemas.control import Route
@@ -170,31 +167,11 @@ async def test_an_unreadable_record_is_quarantined_and_its_neighbours_are_served
     cores: list[EchoCore] = []
     async with running(kafka, topics, cores):
         await producer.send_and_wait(topics.name("requests"), b"before", b"k", 0)
-        await _append(producer, topics.name("requests"), 0, _bad_batch())
+        await append_unreadable(producer, topics.name("requests"), 0)
         await producer.send_and_wait(topics.name("requests"), b"after", b"k", 0)
         await settled(lambda: answered(kafka, topics), {b"before", b"v0", b"v2", b"after"})
         await settled(lambda: _quarantined(kafka, topics), [("requests", 0, 2, "unreadable", b"k1", b"v1")])
     assert faults(cores) == []
-
-
-def _bad_batch() -> bytes:
-    builder = Builder(2, 0, 0, -1, -1, -1, 1 << 16)
-    for number in range(3):
-        builder.append(number, 1, b"k%d" % number, b"v%d" % number, [("XX" if number == 1 else "ok", b"")])
-    raw = bytearray(builder.build())
-    at = raw.index(b"XX")
-    raw[at : at + 2] = b"\xff\xfe"
-    raw[17:21] = struct.pack(">I", calc_crc32c(bytes(raw[21:])))
-    return bytes(raw)
-
-
-async def _append(producer: AIOKafkaProducer, topic: str, partition: int, batch: bytes) -> None:
-    request = ProduceRequest(
-        required_acks=-1, timeout=5000, topics=[(topic, [(partition, batch)])], transactional_id=None
-    )
-    leader = producer.client.cluster.leader_for_partition(TopicPartition(topic, partition))
-    response = await producer.client.send(leader, request)
-    assert response.topics[0][1][0][1] == 0
 
 
 async def _quarantined(kafka: Kafka, topics: Topics) -> list[object]:
