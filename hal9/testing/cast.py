@@ -5,7 +5,7 @@ from itertools import count
 
 from hal9 import wire
 from hal9.backend.core import BackendConfig, FlatCore, HierarchicalCore
-from hal9.backend.handler import as_batch
+from hal9.backend.handler import BatchHandler, Handler, as_batch
 from hal9.log.effects import PartitionCore
 from hal9.testing.applied import AppliedHandler
 from schemas.base import FLAT, HIERARCHICAL, Tree
@@ -24,8 +24,16 @@ def _as_it_is(state: Tree) -> Tree:
     return state
 
 
-def cast(partition: int = 0, partitions: int = 1) -> dict[str, Callable[[str], PartitionCore]]:
+def cast(
+    partition: int = 0,
+    partitions: int = 1,
+    *,
+    handler: Handler | BatchHandler | None = None,
+    to_unit: Callable[[Tree], Tree] = _as_it_is,
+    to_neuron: Callable[[Tree], Tree] = _as_it_is,
+) -> dict[str, Callable[[str], PartitionCore]]:
     """Per service what makes a core of it, given the name of the incarnation."""
+    played = as_batch(handler or AppliedHandler())
     numbers = count()
 
     def unique() -> str:
@@ -37,12 +45,12 @@ def cast(partition: int = 0, partitions: int = 1) -> dict[str, Callable[[str], P
         return RouterCore(partition, config)
 
     def flat(name: str) -> PartitionCore:
-        return FlatCore(partition, BackendConfig(MIGRATION, name, unique), as_batch(AppliedHandler()))
+        return FlatCore(partition, BackendConfig(MIGRATION, name, unique), played)
 
     def hierarchical(name: str) -> PartitionCore:
-        return HierarchicalCore(partition, BackendConfig(MIGRATION, name, unique), as_batch(AppliedHandler()))
+        return HierarchicalCore(partition, BackendConfig(MIGRATION, name, unique), played)
 
     def migrator(name: str) -> PartitionCore:
-        return MigratorCore(partition, MigratorConfig(MIGRATION, partitions, name, unique, _as_it_is, _as_it_is))
+        return MigratorCore(partition, MigratorConfig(MIGRATION, partitions, name, unique, to_unit, to_neuron))
 
     return {"router": router, FLAT: flat, HIERARCHICAL: hierarchical, "migrator": migrator}
