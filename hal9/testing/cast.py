@@ -51,6 +51,8 @@ def cast(
         return HierarchicalCore(partition, BackendConfig(MIGRATION, name, unique), played)
 
     def migrator(name: str) -> PartitionCore:
-        return MigratorCore(partition, MigratorConfig(MIGRATION, partitions, name, unique, to_unit, to_neuron))
+        return MigratorCore(
+            partition, MigratorConfig(MIGRATION, partitions, name, unique, lambda s, _: to_unit(s), to_neuron)
+        )
 
     return {"router": router, FLAT: flat, HIERARCHICAL: hierarchical, "migrator": migrator}

@@ -38,7 +38,7 @@ class MigratorRole:
             partitions=settings.topics.partitions,
             instance=context.instance,
             unique=context.unique,
-            to_unit=copy_of_neuron,
+            to_unit=lambda neuron, layer: copy_of_neuron(neuron, layer=layer),
             to_neuron=copy_of_unit,
             force_seal_ms=settings.migrator.force_seal_ms,
             backfill_rate=settings.migrator.backfill_rate / settings.topics.partitions,

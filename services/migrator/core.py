@@ -38,7 +38,8 @@ class MigratorConfig:
     partitions: int
     instance: str
     unique: Callable[[], str]
-    to_unit: Callable[[Tree], Tree]
+    to_unit: Callable[[Tree, str | None], Tree]
+    """Given the layer that was chosen for this key before, if one was."""
     to_neuron: Callable[[Tree], Tree]
     force_seal_ms: float = 3_000
     backfill_rate: float = 2_000
@@ -102,6 +103,7 @@ class MigratorCore:
         """Source records that wait: for the end of the log to be known, or behind a seal for the backfill."""
         self._seals: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
         self._seals_read_back: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
+        self._layers: dict[bytes, str] = {}
         self._marks: dict[int, Mark] = {}
         self._forced: set[tuple[System, int]] = set()
         self._settled: set[int] = set()
@@ -211,6 +213,8 @@ class MigratorCore:
             if version >= versions.get(key, (0, -1))[0]:
                 versions[key] = (version, record.offset)
                 self._repairs[system].discard(key)
+                if system == HIERARCHICAL:
+                    self._placed(key, _state_of(record))
         elif key in versions:
             self._repairs[system].add(key)
 
@@ -268,7 +272,7 @@ class MigratorCore:
             known = self._versions[target].get(key, (0, -1))[0]
             if change.version < known or (change.version == known and record.value is not None):
                 return False
-            value = None if record.value is None else envelope(self._mapped(system, found.state), found.answer)
+            value = None if record.value is None else envelope(self._mapped(system, key, found.state), found.answer)
         except Poison as error:
             self._quarantine(system, record, error, now_ms)
             return False
@@ -279,11 +283,21 @@ class MigratorCore:
         self._append(target, key, value, wire.change_headers(change, self.partition, self.terms[target]), copied)
         return True
 
-    def _mapped(self, system: System, state: Tree | None) -> Tree | None:
+    def _mapped(self, system: System, key: bytes, state: Tree | None) -> Tree | None:
         if state is None:
             return None
         self.checked += 1
-        return self.config.to_unit(state) if system == FLAT else self.config.to_neuron(state)
+        if system == HIERARCHICAL:
+            return self.config.to_neuron(state)
+        unit = self.config.to_unit(state, self._layers.get(key))
+        self._placed(key, unit)
+        return unit
+
+    def _placed(self, key: bytes, unit: Tree | None) -> None:
+        """The layer of a unit is chosen once: remember it for the next change of its neuron."""
+        layer = (unit or {}).get("layer")
+        if isinstance(layer, str):
+            self._layers[key] = layer
 
     def _copy_seal(self, system: System, offset: int, seal: Seal) -> None:
         epoch = seal.route.epoch
@@ -502,3 +516,11 @@ class MigratorCore:
         self, log: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]], token: object = None
     ) -> None:
         self.effects.sends.append(Send(log, key, value, headers, token))
+
+
+def _state_of(record: Record) -> Tree | None:
+    """The state that a predecessor's copy holds; none if it cannot be read (its readers quarantine it)."""
+    try:
+        return read_change(record)[1].state
+    except Poison:
+        return None
