@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from math import ceil
-from typing import Any
+from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
@@ -124,7 +124,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         await closing.enter_async_context(HttpServer(settings.http, service_routes(metrics, not_ready)))
         await closing.enter_async_context(Heartbeat(settings.kafka, topics.name("status"), status))
         every_s = settings.guardian.decide_every_s
-        await until_first(control.watch(), _hosted(make_host, guardian, every_s), _stopped(stop))
+        await until_first(control.watch(), hosted(make_host, guardian, every_s), _stopped(stop))
         _log.info("stopped")
 
 
@@ -132,7 +132,23 @@ async def _stopped(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _hosted(make: Callable[[], FaustHost], guardian: Guardian, every_s: float) -> None:
+class Host(Protocol):
+    """Delivers `outcomes` to the guardian; `FaustHost` is one."""
+
+    async def start(self) -> None:
+        """Begin; raises Transient."""
+        ...
+
+    def check(self) -> None:
+        """Raises HostFailed if nothing is delivered any more."""
+        ...
+
+    async def stop(self) -> None:
+        """End; raises Transient if that cannot be done, and then the process must end."""
+        ...
+
+
+async def hosted(make: Callable[[], Host], guardian: Guardian, every_s: float) -> None:
     """Look at what a host delivers; a host that ends is replaced. Never returns; raises when no host lives long."""
     failures = 0
     while True:

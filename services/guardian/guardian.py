@@ -4,8 +4,9 @@ At-least-once in, once in effect: panes are rebuilt from the log whenever the pa
 says what it is about, so that giving it twice changes nothing.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiokafka import TopicPartition
 
@@ -15,7 +16,6 @@ from hal9.log.batches import Damaged, Plain
 from hal9.log.clock import Clock
 from hal9.log.effects import EARLIEST, Record, Send
 from hal9.log.quarantine import quarantine
-from hal9.log.reading import Reader
 from hal9.stats.panes import Panes
 from hal9.telemetry.families import CONSUMER_LAG, EPOCH, QUARANTINED, VERDICTS, Family
 from hal9.telemetry.logs import logger
@@ -39,11 +39,25 @@ Append = Callable[[Command], Awaitable[Outcome]]
 Report = Callable[[Send], Awaitable[None]]
 
 
+class Log(Protocol):
+    """Reading beside the host; `hal9.log.reading.Reader` is one."""
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after the last record of each partition; raises Transient."""
+        ...
+
+    def range(
+        self, topic: str, partition: int, start: int, end: int, *, deadline_s: float
+    ) -> AsyncIterator[list[Record]]:
+        """The records start <= offset < end, unreadable ones as `Damaged`; raises Transient."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What the guardian works with: the log, the folded `control`, and how to append to it and to `quarantine`."""
 
-    reader: Reader
+    reader: Log
     control: ControlState
     append: Append
     report: Report
