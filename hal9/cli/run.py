@@ -34,7 +34,9 @@ def run(
 ) -> None:
     """Run one service until SIGTERM or Ctrl-C."""
     import os
+    import sys
     from importlib import import_module
+    from pathlib import Path
 
     from hal9.settings import load, render
 
@@ -49,4 +51,7 @@ def run(
     if print_config:
         typer.echo(render(settings, service), nl=False)
         return
+    if service == "system":
+        # A handler is mostly a file in the present directory, where an installed command does not look.
+        sys.path.insert(0, str(Path.cwd()))
     import_module(MODULES[service]).main(settings)

@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 
 from hal9.stats.sketch import GAMMA
 from hal9.telemetry.families import COMPARISONS, REQUEST_DURATION, REQUESTS, Family
-from schemas.telemetry import Outcome, Sketch
+from schemas.base import SYSTEMS
+from schemas.telemetry import Comparisons, Outcome, Sketch
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -97,6 +98,15 @@ class OutcomeMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._durations = Durations(metrics)
+        # A counter that is there from the first scrape can be alerted on; one that appears with its first event cannot.
+        self._comparisons = {
+            result: metrics.counter(COMPARISONS, result=result) for result in Comparisons.__struct_fields__
+        }
+        self._requests: dict[tuple[str, str, str], Counter] = {
+            (system, "primary", status): metrics.counter(REQUESTS, system=system, role="primary", status=status)
+            for system in SYSTEMS
+            for status in ("ok", "error", "timeout")
+        }
 
     def add(self, outcome: Outcome) -> None:
         """Count one record; each must be added once."""
@@ -110,11 +120,13 @@ class OutcomeMetrics:
         for system, errors in outcome.shadow_errors.items():
             self._count(system, "shadow", "error", errors)
         for comparisons in outcome.comparisons.values():
-            for result in comparisons.__struct_fields__:
-                count = getattr(comparisons, result)
-                if count:
-                    self._metrics.counter(COMPARISONS, result=result).inc(count)
+            for result, counter in self._comparisons.items():
+                counter.inc(getattr(comparisons, result))
 
     def _count(self, system: str, role: str, status: str, count: int) -> None:
-        if count:
-            self._metrics.counter(REQUESTS, system=system, role=role, status=status).inc(count)
+        counter = self._requests.get((system, role, status))
+        if counter is None and count:
+            counter = self._metrics.counter(REQUESTS, system=system, role=role, status=status)
+            self._requests[system, role, status] = counter
+        if counter is not None:
+            counter.inc(count)

@@ -5,7 +5,7 @@ the same way for as long as the patience lasts.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -16,10 +16,10 @@ from redis.exceptions import RedisError
 from hal9.connection import redis_client
 from hal9.control.log import following
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
-from hal9.errors import Unreachable
+from hal9.errors import Transient, Unreachable
 from hal9.keys import bucket_of, partition_of
 from hal9.log.administration import committed
-from hal9.log.effects import EARLIEST, LATEST
+from hal9.log.effects import EARLIEST, LATEST, Commit
 from hal9.log.reading import Reader
 from hal9.settings import Settings
 from hal9.settings.loading import masked_url
@@ -118,25 +118,38 @@ class _Looker:
         self._state = state
         self.partitions = settings.topics.partitions
 
-    async def look(self, partitions: Iterable[int]) -> Report:
+    async def look(self, partitions: Collection[int]) -> Report:
         """The report of some partitions, as they are now."""
         report = Report()
-        for partition in partitions:
-            report.add(await self._partition(partition))
+        commits = await self._commits(partitions)
+        for partition, commit in commits.items():
+            report.add(await self._partition(partition, self._expected(commit)))
         return report
 
-    async def _partition(self, partition: int) -> Report:
-        expected = await self._expected(partition)
+    async def _partition(self, partition: int, expected: Expected) -> Report:
         stores = await _stores(self._settings, self._topics, self._reader, partition)
         redis = await self._redis_units(partition) if self._redis is not None else None
         return compare(partition, stores[FLAT], stores[HIERARCHICAL], redis, expected)
 
-    async def _expected(self, partition: int) -> Expected:
-        """What the migrator has committed says from where it follows, and how far it has backfilled."""
-        at = TopicPartition(self._topics.name("neurons.changes"), partition)
-        group = f"{self._settings.topics.prefix}migrator"
-        commits = await committed(self._settings.kafka, group, [at], _ADMIN_S)
-        until, _, rest = commits[at].metadata.partition(";") if at in commits else ("", "", "")
+    async def _commits(self, partitions: Collection[int]) -> dict[int, Commit | None]:
+        """What the migrator has committed of flat's change logs."""
+        group, topic = f"{self._settings.topics.prefix}migrator", self._topics.name("neurons.changes")
+        wanted = {partition: TopicPartition(topic, partition) for partition in sorted(partitions)}
+        until_s = asyncio.get_running_loop().time() + _ADMIN_S
+        while True:
+            try:
+                found = await committed(self._settings.kafka, group, wanted.values(), _ADMIN_S)
+            except Transient:
+                # Where no group has ever committed there is no coordinator yet: being asked makes Kafka choose one.
+                if asyncio.get_running_loop().time() >= until_s:
+                    raise
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return {partition: found.get(at) for partition, at in wanted.items()}
+
+    def _expected(self, commit: Commit | None) -> Expected:
+        """From where the migrator follows, and how far it has backfilled, as its commit says."""
+        until, _, rest = (commit.metadata if commit is not None else "").partition(";")
         done = rest.partition(";")[0]
         backfilled = max(int(done) if done.isdecimal() else 0, self._state.route.bound)
         followed_from = int(until) if until.isdecimal() else None

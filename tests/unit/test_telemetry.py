@@ -61,6 +61,7 @@ def test_outcomes_become_requests_comparisons_and_a_histogram() -> None:
     counting.add(outcome)
     counting.add(outcome)
     found = samples(metrics)
+    assert found["hal9_comparisons_total", (("result", "divergent"),)] == 0
     flat = (("role", "primary"), ("status", "ok"), ("system", "flat"))
     assert found["hal9_requests_total", flat] == 10
     assert found["hal9_requests_total", (("role", "primary"), ("status", "rejected"), ("system", "none"))] == 8
