@@ -12,7 +12,9 @@ from hal9.keys import bucket_of
 from hal9.log.effects import EARLIEST, LATEST, Record
 from hal9.log.reading import Reader
 from hal9.settings import Settings
-from schemas.base import FLAT, SYSTEMS, System, Tree
+from hal9.stats.panes import added
+from schemas.base import FLAT, SYSTEMS, System, Tree, decode
+from schemas.telemetry import Comparisons, Outcome, outcome_decoder
 from services.migrator.stores import Newest, Store
 from services.migrator.transform import to_neuron
 
@@ -26,15 +28,17 @@ class Evidence:
     Attributes:
         stores: by system and key, the newest version, of all partitions.
         divergences: how many were published.
+        comparisons: what the routers counted.
     """
 
     trail: Trail
     stores: Mapping[System, Mapping[str, Newest]]
     divergences: int
+    comparisons: Comparisons
 
 
 async def gather(settings: Settings) -> Evidence:
-    """Everything, from the whole of the logs. Raises Transient if they cannot be read in time."""
+    """Everything, from the whole of the logs. Raises Transient, or Poison for an outcome that is none."""
     names, partitions = settings.topics.names(), settings.topics.partitions
     trail = Trail(settings.migration.id)
     stores: dict[System, dict[str, Newest]] = {system: {} for system in SYSTEMS}
@@ -55,7 +59,21 @@ async def gather(settings: Settings) -> Evidence:
                         trail.changes(system, partition, records)
                 stores[system].update((key.decode(), newest) for key, newest in store.newest.items())
         ends = await reader.ends(TopicPartition(names["divergences"], p) for p in range(partitions))
-    return Evidence(trail, stores, sum(ends.values()))
+        comparisons = _compared(await whole("outcomes", 0))
+    return Evidence(trail, stores, sum(ends.values()), comparisons)
+
+
+def _compared(outcomes: list[Record]) -> Comparisons:
+    counted = {(outcome.router, outcome.seq): outcome for outcome in map(_outcome, outcomes)}
+    total = Comparisons()
+    for outcome in counted.values():
+        for comparisons in outcome.comparisons.values():
+            total = added(total, comparisons)
+    return total
+
+
+def _outcome(record: Record) -> Outcome:
+    return decode(outcome_decoder, record.value)
 
 
 def owned(evidence: Evidence, state: ControlState) -> dict[str, Tree]:

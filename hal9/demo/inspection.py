@@ -38,6 +38,7 @@ async def inspect(
         stores_equal=compared.stores_equal,
         findings=findings,
         divergences=evidence.divergences,
+        comparisons=evidence.comparisons,
         trail=evidence.trail,
     )
 

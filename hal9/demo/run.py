@@ -51,7 +51,7 @@ def run(options: Options, screen: Screen) -> Report:
 async def _whole(options: Options, settings: Settings, topology: Topology, fault_file: Path, screen: Screen) -> Report:
     topics, clock, broken = Topics.of(settings.topics), Clock(), list[str]()
     plan = fitted(plans.load(PLAN), options.seconds)
-    scenario = Scenario(options.fault, plan.walk()[-1].percentage, topics.partitions, Times.of(options.seconds))
+    scenario = Scenario(options.fault, topics.partitions, Times.of(options.seconds))
     async with AsyncExitStack() as closing:
         client = await closing.enter_async_context(Client(settings=settings))
         follower = await closing.enter_async_context(following(settings.kafka, topics, settings.migration.id))

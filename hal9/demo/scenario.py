@@ -35,7 +35,8 @@ class Times:
 
     start_s: float
     strike_by_s: float
-    """The fault strikes at the last step; or from here on, as soon as hierarchical owns anything."""
+    """The fault strikes when the last step has passed its gates, so that the guardian alone is left to see it; or, when
+    time runs out, from here on as soon as hierarchical owns anything."""
     rest_s: float
     limit_s: float
     """What has not happened by then does not happen."""
@@ -43,14 +44,14 @@ class Times:
     @staticmethod
     def of(seconds: float) -> "Times":
         """For a run of about so many seconds of traffic."""
-        return Times(start_s=3.0, strike_by_s=0.7 * seconds, rest_s=4.0, limit_s=seconds + 60.0)
+        return Times(start_s=2.0, strike_by_s=seconds, rest_s=4.0, limit_s=seconds + 45.0)
 
 
 def fitted(plan: Plan, seconds: float) -> Plan:
     """The plan with soak times such that its last step is reached in time for the fault."""
     steps = len(plan.walk())
-    # A step takes some two seconds beside its soak: backfill, route, hand-over, and panes that have closed.
-    soak_s = max(1.0, 0.6 * seconds / steps - 2.0)
+    # A step takes two seconds and more beside its soak: backfill, route, hand-over, and panes that have closed.
+    soak_s = max(1.0, 0.7 * seconds / steps - 2.5)
     phases = [replace(part, gates=replace(part.gates, soak_s=soak_s)) for part in plan.phases]
     return replace(plan, phases=phases)
 
@@ -60,13 +61,12 @@ class Scenario:
 
     Args:
         fault: what strikes.
-        top: the greatest percentage of the plan.
         partitions: how many there are to settle.
         times: when.
     """
 
-    def __init__(self, fault: Fault, top: float, partitions: int, times: Times) -> None:
-        self.fault, self._top, self._partitions, self._times = fault, top, partitions, times
+    def __init__(self, fault: Fault, partitions: int, times: Times) -> None:
+        self.fault, self._partitions, self._times = fault, partitions, times
         self.stage = Stage.WARMING
         self.late = False
         """Whether the limit ended it."""
@@ -107,7 +107,7 @@ class Scenario:
                 self._rest(elapsed_s)
             return None
         owns = state.route.bound > 0 and state.settled_everywhere(state.epoch, self._partitions)
-        if owns and (state.route.percentage >= self._top or elapsed_s >= self._times.strike_by_s):
+        if owns and (finished(state) or elapsed_s >= self._times.strike_by_s):
             self.stage = Stage.STRUCK
             return Act.STRIKE
         return None

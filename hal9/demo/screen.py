@@ -12,6 +12,7 @@ from rich.text import Text
 
 from hal9.demo.board import Board, Line
 from hal9.demo.words import share
+from hal9.log.clock import Clock
 from schemas.base import SYSTEMS
 
 STATS_EVERY_MS = 5_000
@@ -70,15 +71,23 @@ class PlainScreen(Screen):
         super().__init__(console)
         self._told = 0
         self._figures_ms = 0
+        self._clock = Clock()
+
+    def say(self, text: str) -> None:
+        """One line, with the time of day."""
+        self._print(text, self._clock.now_ms())
 
     def show(self, board: Board, now_ms: int) -> None:
         """Print what is new."""
         for line in board.since(self._told):
-            self.say(f"{clock(line.at_ms)}  {line.text}")
+            self._print(line.text, line.at_ms)
         self._told = board.said
         if now_ms - self._figures_ms >= STATS_EVERY_MS:
             self._figures_ms = now_ms
-            self.say(f"{clock(now_ms)}  {figures(board, now_ms)}")
+            self._print(figures(board, now_ms), now_ms)
+
+    def _print(self, text: str, at_ms: int) -> None:
+        super().say(f"{clock(at_ms)}  {text}")
 
 
 def clock(at_ms: int) -> str:

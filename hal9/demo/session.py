@@ -81,7 +81,6 @@ class Session:
     def course(self, broken: Sequence[str]) -> Course:
         """What it saw; `broken` says why it broke off, if it did."""
         scenario, board = self._scenario, self.board
-        late = ["what was to happen did not happen in time"] if scenario.late else []
         return Course(
             fault=scenario.fault,
             fault_at_ms=self._fault_at_ms,
@@ -92,7 +91,8 @@ class Session:
             after=board.after,
             neurons=board.neurons,
             seconds=self._traffic_s,
-            broken=[*broken, *late],
+            broken=broken,
+            late=scenario.late,
         )
 
     async def _course(self) -> None:

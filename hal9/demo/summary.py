@@ -2,6 +2,7 @@
 
 from hal9.demo.report import Accuracy, Fault, Report, Requests, Rollback
 
+_SECOND_MS = 1_000
 _STRUCK: dict[Fault, str] = {
     "none": "",
     "errors": "the handler of hierarchical began to fail",
@@ -54,18 +55,20 @@ def _rollback(fault: Fault, rollback: Rollback) -> list[str]:
     if rollback.fault_at_ms is not None:
         lines.append(f"  The fault: {_STRUCK[fault]}.")
     if rollback.decided_at_ms is not None:
-        after = _after(rollback.fault_at_ms, rollback.decided_at_ms)
-        lines.append(f"  {after} the rollback was decided, by trigger {rollback.trigger}: {rollback.reason}.")
-        acknowledged = _after(rollback.decided_at_ms, rollback.acknowledged_at_ms)
-        safe = _after(rollback.decided_at_ms, rollback.safe_at_ms)
-        lines.append(f"  {acknowledged} every partition followed the new route; {safe} everything was handed back.")
+        after = _span(rollback.fault_at_ms, rollback.decided_at_ms)
+        lines.append(f"  The rollback was decided {after} later, by trigger {rollback.trigger}: {rollback.reason}.")
+        acknowledged = _span(rollback.decided_at_ms, rollback.acknowledged_at_ms)
+        safe = _span(rollback.decided_at_ms, rollback.safe_at_ms)
+        lines.append(
+            f"  Every partition followed the new route {acknowledged} later; all was handed back after {safe}."
+        )
     return lines
 
 
-def _after(since_ms: int | None, at_ms: int | None) -> str:
-    if at_ms is None:
-        return "Never"
-    return f"After {(at_ms - since_ms) / 1000:.2f} s" if since_ms is not None else "Then"
+def _span(since_ms: int | None, at_ms: int | None) -> str:
+    if since_ms is None or at_ms is None:
+        return "(never)"
+    return f"{at_ms - since_ms} ms" if at_ms - since_ms < _SECOND_MS else f"{(at_ms - since_ms) / _SECOND_MS:.1f} s"
 
 
 def _share(value: float | None) -> str:

@@ -11,6 +11,7 @@ from hal9.demo.board import Board, Reading, Traffic
 from hal9.demo.scenario import ending
 from hal9.demo.trail import Trail
 from schemas import control
+from schemas.telemetry import Comparisons
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,7 @@ class Audited:
     stores_equal: bool = False
     findings: list[str] = field(default_factory=list)
     divergences: int = 0
+    comparisons: Comparisons = field(default_factory=Comparisons)
     trail: Trail | None = None
 
 
@@ -41,6 +43,8 @@ class Course:
     seconds: float
     broken: Sequence[str]
     """Why it broke off; empty if it ran to its end."""
+    late: bool = False
+    """Whether it ended because time was up."""
 
 
 def report_of(course: Course, board: Board, audited: Audited, versions: reports.Versions) -> reports.Report:
@@ -65,13 +69,14 @@ def report_of(course: Course, board: Board, audited: Audited, versions: reports.
         rollback=_rollback(state, board.partitions, course.fault_at_ms, audited.trail),
         epochs=[reports.EpochLine(epoch=e.epoch, percentage=e.route.percentage, why=e.why) for e in state.history],
         divergences=audited.divergences,
-        comparisons=asdict(board.comparisons()),
+        comparisons=asdict(audited.comparisons),
         neurons=course.neurons,
         seconds=round(course.seconds, 1),
         versions=versions,
         audit=audited.findings,
     )
-    return replace(report, problems=[*course.broken, *reports.problems(report)])
+    late = ["what was to happen did not happen in time"] if course.late else []
+    return replace(report, problems=[*course.broken, *late, *reports.problems(report)])
 
 
 def _rollback(state: ControlState, partitions: int, fault_at_ms: int | None, trail: Trail | None) -> reports.Rollback:
