@@ -165,7 +165,7 @@ class Client:
         return entry
 
     async def _send(self, entry: _Open, key: bytes, value: bytes, operation: str, deadline_ms: int) -> None:
-        entry.span, trace = self._tracer.begin(f"send {self._requests}", None, {"hal9.operation": operation})
+        entry.span, trace = self._tracer.begin("send requests", None, {"hal9.operation": operation})
         headers = [
             (wire.ID, entry.id),
             (wire.OPERATION, operation.encode()),
