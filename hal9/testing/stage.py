@@ -11,12 +11,14 @@ from hal9 import wire
 from hal9.control.reducer import ControlState, fold
 from hal9.log.effects import Headers, PartitionCore
 from hal9.testing.cast import MIGRATION, cast
+from hal9.testing.history import Violation
 from hal9.testing.memory import MemoryGroup, MemoryLogs, Stored
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import encode
 from schemas.control import Route
 
 BEGINNING_MS = 1_700_000_000_000
+ROUNDS = 1_000
 
 
 class Stage:
@@ -45,14 +47,12 @@ class Stage:
         return runtime
 
     def run(self, only: Collection[MemoryRuntime] | None = None) -> "Stage":
-        """Until nothing moves; `only`: these instances alone (the sends of the others do not land either)."""
-        moved = True
-        while moved:
-            moved = False
-            for runtime in self.runtimes:
-                if only is None or runtime in only:
-                    moved = self._step(runtime) or moved
-        return self
+        """Until nothing moves (`Violation` if that never happens); `only`: these instances and their sends alone."""
+        for _ in range(ROUNDS):
+            moved = [self._step(runtime) for runtime in self.runtimes if only is None or runtime in only]
+            if not any(moved):
+                return self
+        raise Violation("never at rest")
 
     def _step(self, runtime: MemoryRuntime) -> bool:
         moved = False

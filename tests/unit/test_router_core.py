@@ -157,7 +157,7 @@ def test_a_request_times_out_at_its_deadline_and_a_late_answer_is_not_a_second_o
 def test_a_misplaced_request_is_moved_with_its_identity_and_its_deadline() -> None:
     right = partition_of(KEY, 2)
     stage = Stage("router", partition=1 - right, partitions=2)
-    position = stage.ask(KEY, "mut", b"x")
+    position = stage.ask(KEY, "mut", b"x", headers=[("term", b"9"), ("rejected", b"no")])
     stage.run()
     (moved,) = stage.records("requests", right)
     assert headers(moved) == {
@@ -204,11 +204,11 @@ def test_an_old_rejection_answered_again_does_not_carry_the_commit_past_unread_r
     stage.runtimes[0].crash()
     successor = stage.start("router")
     for _ in range(3):  # claim, its acknowledgement, the end of `responses`: it serves, and has read no request
-        for name in successor.sending():
-            if name[0] == "dispatched":
-                successor.land(name, stage.now_ms)
-        for name in successor.acks():
-            successor.deliver_ack(name, stage.now_ms)
+        for log in successor.sending():
+            if log[0] == "dispatched":
+                successor.land(log, stage.now_ms)
+        for log in successor.acks():
+            successor.deliver_ack(log, stage.now_ms)
         if "dispatched" in successor.readable():
             successor.feed("dispatched", 100, stage.now_ms)
         if successor.asks:
