@@ -116,7 +116,6 @@ class Router(Struct, frozen=True, kw_only=True):
         60_000
     )
     in_flight_max: Annotated[Positive, Meta(description="requests in flight per partition")] = 2_000
-    waiting_max: Annotated[Positive, Meta(description="requests waiting per partition; more: rejected")] = (
         10_000
     )
     float_rel: Annotated[float, Meta(ge=0.0, le=1.0, description="relative tolerance of floats")] = 1e-9
@@ -147,8 +146,6 @@ class Migrator(Struct, frozen=True, kw_only=True):
     ] = 2_000
     backfill_rate: Annotated[float, Meta(ge=0.1, le=1e7, description="neurons per second")] = 2_000.0
     backfill_burst: Positive = 500
-    state_bytes: Annotated[Bytes, Meta(description="greatest state of a neuron")] = 384 * 1024
-    pin_batch_ms: Annotated[Milliseconds, Meta(description="pins of so long become one record")] = 1_000
 
 
 class Guardian(Struct, frozen=True, kw_only=True):
