@@ -3,10 +3,11 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from hal9 import plans
 from hal9.client import Client
@@ -29,6 +30,8 @@ from schemas.base import HIERARCHICAL
 
 PLAN = "demo"
 """The packaged plan that `--plan canary` walks here: the same phases and gates, in seconds."""
+STOP_S = 3.0
+"""How long a service may take to stop: what is in flight at the end of a run is of no use to anybody."""
 
 
 def run(options: Options, screen: Screen) -> Report:
@@ -40,12 +43,17 @@ def run(options: Options, screen: Screen) -> Report:
     """
     variables = environment(options.config)
     settings = settings_of(options.config, variables)
-    with terminated(), _workplace(screen) as directory:
-        fault_file = directory / FAULT_FILE
-        own = {"hierarchical": {"HAL9_SYSTEM__FAULT_FILE": str(fault_file)}}
-        with Topology(directory, settings, config=options.config, environment=variables, own=own) as topology:
+    with terminated(), _Workplace(screen) as place:
+        fault_file = place.directory / FAULT_FILE
+        own = {HIERARCHICAL: {"HAL9_SYSTEM__FAULT_FILE": str(fault_file)}}
+        config, grace_s = options.config, STOP_S
+        with Topology(
+            place.directory, settings, config=config, environment=variables, own=own, stop_grace_s=grace_s
+        ) as topology:
             settings = topology.up(screen.say)
-            return asyncio.run(_whole(options, settings, topology, fault_file, screen))
+            report = asyncio.run(_whole(options, settings, topology, fault_file, screen))
+            place.keep = bool(report.problems)
+    return report
 
 
 async def _whole(options: Options, settings: Settings, topology: Topology, fault_file: Path, screen: Screen) -> Report:
@@ -79,16 +87,21 @@ async def _strike(fault: Fault, topology: Topology, fault_file: Path) -> None:
         await asyncio.to_thread(fault_file.touch)
 
 
-@contextmanager
-def _workplace(screen: Screen) -> Iterator[Path]:
-    """A directory for this run; it stays if the run breaks off, for its logs."""
-    directory = Path(tempfile.mkdtemp(prefix="hal9-demo-"))
-    try:
-        yield directory
-    except Hal9Error:
-        screen.say(f"the logs are in {directory / 'logs'}")
-        raise
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
-        raise
-    shutil.rmtree(directory, ignore_errors=True)
+class _Workplace:
+    """A directory for one run. It stays if the run broke off, for its logs; else nothing is left."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self.directory = Path(tempfile.mkdtemp(prefix="hal9-demo-"))
+        self.keep = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.keep or isinstance(error, Hal9Error):
+            self._screen.say(f"the logs are in {self.directory / 'logs'}")
+        else:
+            shutil.rmtree(self.directory, ignore_errors=True)

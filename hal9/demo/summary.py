@@ -27,7 +27,7 @@ def summary(report: Report) -> list[str]:
         *_rollback(report.fault, report.rollback),
         _requests(report.requests),
         f"  Comparisons: {compared or 'none'}.",
-        _learning(report),
+        *([_learning(report)] if report.outcome != "failed" else []),
         _accuracy(report.accuracy),
         *_verdict(report),
     ]

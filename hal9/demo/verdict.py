@@ -75,8 +75,10 @@ def report_of(course: Course, board: Board, audited: Audited, versions: reports.
         versions=versions,
         audit=audited.findings,
     )
+    if course.broken:
+        return replace(report, problems=[*course.broken, "the run broke off: there was no audit"])
     late = ["what was to happen did not happen in time"] if course.late else []
-    return replace(report, problems=[*course.broken, *late, *reports.problems(report)])
+    return replace(report, problems=[*late, *reports.problems(report)])
 
 
 def _rollback(state: ControlState, partitions: int, fault_at_ms: int | None, trail: Trail | None) -> reports.Rollback:

@@ -20,7 +20,6 @@ from stack.turns import turn
 
 SERVICES = ("flat", "hierarchical", "router", "migrator", "guardian", "orchestrator")
 _READY_DEADLINE_S = 90.0  # six interpreters start at once, perhaps beside a broker that still warms up
-_STOP_GRACE_S = 10.0
 _POLL_S = 0.1
 _TAIL_LINES = 15
 
@@ -50,6 +49,7 @@ class Services:
         environment: variables for each of them, on top of this process's own.
         own: further variables, by service.
         detached: they outlive this process, until `stop_all`.
+        stop_grace_s: how long one may take to stop before it is killed.
     """
 
     def __init__(
@@ -59,9 +59,10 @@ class Services:
         *,
         own: Mapping[str, Environment] | None = None,
         detached: bool = False,
+        stop_grace_s: float = 10.0,
     ) -> None:
         self.directory, self._environment, self._own = directory, environment, own or {}
-        self._detached = detached
+        self._detached, self._stop_grace_s = detached, stop_grace_s
         self._turns = directory / "services"
         self._state = StateFile(self._turns)
         self._children: dict[str, Supervised] = {}
@@ -178,9 +179,9 @@ class Services:
             for name in names:
                 child, server = self._children.pop(name, None), servers.pop(name, None)
                 if child is not None:
-                    child.stop(_STOP_GRACE_S)
+                    child.stop(self._stop_grace_s)
                 if server is not None:
-                    server.process.stop(_STOP_GRACE_S)
+                    server.process.stop(self._stop_grace_s)
             self._state.write(servers)
 
 

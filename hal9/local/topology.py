@@ -47,6 +47,7 @@ class Topology:
         environment: variables for each service, on top of this process's own.
         own: further variables, by service.
         detached: everything outlives this process, until `down`.
+        stop_grace_s: how long a service may take to stop before it is killed.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Topology:
         environment: Mapping[str, str] | None = None,
         own: Mapping[str, Mapping[str, str]] | None = None,
         detached: bool = False,
+        stop_grace_s: float = 10.0,
     ) -> None:
         self.directory = directory.absolute()
         self.settings = settings
@@ -69,7 +71,9 @@ class Topology:
         self._environment = dict(environment or {})
         if config is not None:
             self._environment[CONFIG] = str(config.absolute())
-        self.services = Services(self.directory, self._environment, own=own, detached=detached)
+        self.services = Services(
+            self.directory, self._environment, own=own, detached=detached, stop_grace_s=stop_grace_s
+        )
 
     def __enter__(self) -> Self:
         return self

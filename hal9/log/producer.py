@@ -48,5 +48,11 @@ async def start_producer(kafka: Kafka, deadline_s: float, topics: Sequence[str] 
 async def stop_producer(producer: Any) -> None:
     """Stop without sending what is not sent yet; takes up to the deadline of a request that is under way."""
     # Its own stop() would first wait until everything is stored, which with a broker gone is never.
-    producer._message_accumulator.fail_all(KafkaError("the producer was stopped"))  # noqa: SLF001
+    accumulator = producer._message_accumulator  # noqa: SLF001
+    waiting = [*accumulator._pending_batches, *(b for batches in accumulator._batches.values() for b in batches)]  # noqa: SLF001
+    accumulator.fail_all(KafkaError("the producer was stopped"))
+    for batch in waiting:
+        waiter = batch._drain_waiter  # noqa: SLF001
+        if waiter.done() and not waiter.cancelled():
+            waiter.exception()  # looked at, or asyncio complains that nobody did
     await producer.stop()
