@@ -96,9 +96,7 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[_Given]:
             continue
         section, separator, name = variable.removeprefix(PREFIX).partition("__")
         if not separator:
-            raise ConfigError(
-                f"unknown setting {variable} = {environ[variable]!r}{_nearest_variable(variable)}"
-            )
+            raise ConfigError(f"unknown setting {variable} = {environ[variable]!r}{_nearest_variable(variable)}")
         yield _Given(section, name, environ[variable], variable, text=True)
 
 
@@ -117,11 +115,7 @@ def _field(sections: Mapping[str, Mapping[str, FieldInfo]], given: _Given) -> tu
         return section, sections[section][name]
     wanted = f"{given.section}.{given.name}".upper()
     within = sections.get(section)
-    names = [
-        f"{s}.{n}".upper()
-        for s, known in sections.items()
-        for n in (known if within in (None, known) else ())
-    ]
+    names = [f"{s}.{n}".upper() for s, known in sections.items() for n in (known if within in (None, known) else ())]
     hint = _nearest(wanted, names)
     # A misspelt password is a password still.
     secret = any(part in name + hint.lower() for part in ("pass", "secret", "token"))
@@ -161,9 +155,7 @@ def _plain(kind: Any) -> Any:
 def _why(plain: Any, value: object, message: str) -> str:
     if get_origin(plain) is not Literal:
         kind = {int: "a whole number", float: "a number", bool: "true or false"}.get(plain, "text")
-        return (
-            f"expected {kind}" if "got `" in message else message[:1].lower() + message[1:].replace("`", "")
-        )
+        return f"expected {kind}" if "got `" in message else message[:1].lower() + message[1:].replace("`", "")
     names = [str(name) for name in get_args(plain)]
     alike = {name.lower(): name for name in names}
     close = get_close_matches(str(value).lower(), list(alike), n=1, cutoff=0.4)
@@ -183,9 +175,7 @@ def _check(settings: Settings) -> None:
     kafka = settings.kafka
     for address in kafka.bootstrap.split(","):
         if not _BOOTSTRAP.fullmatch(address.strip()) or int(address.rpartition(":")[2]) > 65535:  # noqa: PLR2004  ports
-            raise ConfigError(
-                f"KAFKA.BOOTSTRAP = {kafka.bootstrap!r}: expected host:port, several with commas"
-            )
+            raise ConfigError(f"KAFKA.BOOTSTRAP = {kafka.bootstrap!r}: expected host:port, several with commas")
     if kafka.security_protocol.startswith("SASL") and not (kafka.sasl_username and kafka.sasl_password):
         missing = "KAFKA.SASL_USERNAME and KAFKA.SASL_PASSWORD are needed"
         raise ConfigError(f"KAFKA.SECURITY_PROTOCOL = {kafka.security_protocol!r}: {missing}")

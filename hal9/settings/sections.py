@@ -19,9 +19,7 @@ Address = Annotated[str, Meta(extra={"url": True})]
 class Kafka(Struct, frozen=True, kw_only=True):
     """How to reach Kafka."""
 
-    bootstrap: Annotated[str, Meta(min_length=1, description="host:port, several with commas")] = (
-        "127.0.0.1:9092"
-    )
+    bootstrap: Annotated[str, Meta(min_length=1, description="host:port, several with commas")] = "127.0.0.1:9092"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     sasl_username: str = ""
@@ -32,9 +30,7 @@ class Kafka(Struct, frozen=True, kw_only=True):
     ssl_password: Secret = ""
     ssl_check_hostname: bool = True
     wait_s: Annotated[Seconds, Meta(description="how long a start waits for Kafka before exit 3")] = 30.0
-    request_timeout_ms: Annotated[Milliseconds, Meta(description="deadline of one request to a broker")] = (
-        10_000
-    )
+    request_timeout_ms: Annotated[Milliseconds, Meta(description="deadline of one request to a broker")] = 10_000
 
 
 class Redis(Struct, frozen=True, kw_only=True):
@@ -100,9 +96,7 @@ class Telemetry(Struct, frozen=True, kw_only=True):
     """Logs and traces."""
 
     otlp_endpoint: Annotated[Address, Meta(description="OTLP/HTTP base address; empty: no traces leave")] = ""
-    trace_ratio: Annotated[Rate, Meta(description="share of the requests without a trace that get one")] = (
-        0.01
-    )
+    trace_ratio: Annotated[Rate, Meta(description="share of the requests without a trace that get one")] = 0.01
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -112,12 +106,8 @@ class Router(Struct, frozen=True, kw_only=True):
 
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000, description="of a request that names none")] = 10_000
     value_bytes: Annotated[Bytes, Meta(description="greatest value of a request")] = 256 * 1024
-    id_window_ms: Annotated[Milliseconds, Meta(description="how long a repeated id is the same request")] = (
-        60_000
-    )
+    id_window_ms: Annotated[Milliseconds, Meta(description="how long a repeated id is the same request")] = 60_000
     in_flight_max: Annotated[Positive, Meta(description="requests in flight per partition")] = 2_000
-        10_000
-    )
     float_rel: Annotated[float, Meta(ge=0.0, le=1.0, description="relative tolerance of floats")] = 1e-9
     float_abs: Annotated[float, Meta(ge=0.0, le=1e9, description="absolute tolerance of floats")] = 1e-12
 
@@ -130,20 +120,14 @@ class System(Struct, frozen=True, kw_only=True):
     value_bytes: Annotated[Bytes, Meta(description="greatest answer")] = 256 * 1024
     state_bytes: Annotated[Bytes, Meta(description="greatest state of a neuron")] = 384 * 1024
     batch_max: Annotated[Positive, Meta(description="most requests handed to the handler at once")] = 500
-    fault_file: Annotated[
-        str, Meta(description="while this file exists the built-in hierarchical system fails")
-    ] = ""
+    fault_file: Annotated[str, Meta(description="while this file exists the built-in hierarchical system fails")] = ""
 
 
 class Migrator(Struct, frozen=True, kw_only=True):
     """Replication, seals and backfill."""
 
-    force_seal_ms: Annotated[
-        Milliseconds, Meta(description="how long a seal may be missing after its marker")
-    ] = 3_000
-    dead_after_ms: Annotated[
-        Milliseconds, Meta(description="no heartbeat for so long: the system is dead")
-    ] = 2_000
+    force_seal_ms: Annotated[Milliseconds, Meta(description="how long a seal may be missing after its marker")] = 3_000
+    dead_after_ms: Annotated[Milliseconds, Meta(description="no heartbeat for so long: the system is dead")] = 2_000
     backfill_rate: Annotated[float, Meta(ge=0.1, le=1e7, description="neurons per second")] = 2_000.0
     backfill_burst: Positive = 500
 
@@ -153,15 +137,9 @@ class Guardian(Struct, frozen=True, kw_only=True):
 
     error_rate: Annotated[Rate, Meta(description="of hierarchical as primary; more is a regression")] = 0.05
     error_window_s: Annotated[Seconds, Meta(description="window of the error rate")] = 60.0
-    min_requests: Annotated[
-        Positive, Meta(description="requests in the window below which it is insufficient")
-    ] = 50
-    silence_s: Annotated[Seconds, Meta(description="no outcomes for so long: freeze; twice: roll back")] = (
-        30.0
-    )
-    idle_timeout_s: Annotated[
-        Seconds, Meta(description="a router silent for so long holds no window open")
-    ] = 5.0
+    min_requests: Annotated[Positive, Meta(description="requests in the window below which it is insufficient")] = 50
+    silence_s: Annotated[Seconds, Meta(description="no outcomes for so long: freeze; twice: roll back")] = 30.0
+    idle_timeout_s: Annotated[Seconds, Meta(description="a router silent for so long holds no window open")] = 5.0
     grace_s: Annotated[Seconds, Meta(description="how late an outcome may come")] = 2.0
     decide_every_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 0.5
 
@@ -170,18 +148,14 @@ class Orchestrator(Struct, frozen=True, kw_only=True):
     """How the plan is walked; the plan itself is on `control`."""
 
     decide_every_s: Annotated[float, Meta(ge=0.05, le=60.0)] = 0.5
-    plan: Annotated[str, Meta(description="YAML file or the name of a packaged plan; started if none is")] = (
-        ""
-    )
+    plan: Annotated[str, Meta(description="YAML file or the name of a packaged plan; started if none is")] = ""
 
 
 class Stack(Struct, frozen=True, kw_only=True):
     """The local Kafka and Redis."""
 
     dir: Annotated[str, Meta(description="data and logs; empty: ~/.local/share/hal9/stack")] = ""
-    maven_base: Annotated[Address, Meta(description="where Kafka's jars come from")] = (
-        "https://repo1.maven.org/maven2"
-    )
+    maven_base: Annotated[Address, Meta(description="where Kafka's jars come from")] = "https://repo1.maven.org/maven2"
     cache_dir: Annotated[str, Meta(description="downloads; empty: ~/.cache/hal9")] = ""
 
 
@@ -189,9 +163,7 @@ class Client(Struct, frozen=True, kw_only=True):
     """The Python client, as the command line uses it."""
 
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000, description="of a request that names none")] = 10_000
-    grace_ms: Annotated[
-        Milliseconds, Meta(description="how long after the deadline its answer is awaited")
-    ] = 2_000
+    grace_ms: Annotated[Milliseconds, Meta(description="how long after the deadline its answer is awaited")] = 2_000
     in_flight_max: Annotated[Positive, Meta(description="requests in flight; more wait")] = 1_000
 
 
