@@ -3,7 +3,8 @@
 import asyncio
 import shutil
 import tempfile
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import Self
 from hal9 import plans
 from hal9.client import Client
 from hal9.control.log import ControlWriter, following
+from hal9.demo.guest import leave, refuse_used
 from hal9.demo.inspection import inspect
 from hal9.demo.options import FAULT_FILE, Options, environment, settings_of
 from hal9.demo.report import Fault, Report
@@ -45,15 +47,34 @@ def run(options: Options, screen: Screen) -> Report:
     settings = settings_of(options.config, variables)
     with terminated(), _Workplace(screen) as place:
         fault_file = place.directory / FAULT_FILE
-        own = {HIERARCHICAL: {"HAL9_SYSTEM__FAULT_FILE": str(fault_file)}}
-        config, grace_s = options.config, STOP_S
-        with Topology(
-            place.directory, settings, config=config, environment=variables, own=own, stop_grace_s=grace_s
-        ) as topology:
-            settings = topology.up(screen.say)
+        topology = Topology(
+            place.directory,
+            settings,
+            config=options.config,
+            environment=variables,
+            own={"hierarchical": {"HAL9_SYSTEM__FAULT_FILE": str(fault_file)}},
+            stop_grace_s=STOP_S,
+        )
+        with topology, _guest(topology, screen):
+            settings = topology.start(screen.say)
             report = asyncio.run(_whole(options, settings, topology, fault_file, screen))
             place.keep = bool(report.problems)
     return report
+
+
+@contextmanager
+def _guest(topology: Topology, screen: Screen) -> Iterator[None]:
+    """Kafka and Redis are there; if one of them was there before, nothing of this run stays in it."""
+    settings = topology.reach(screen.say)
+    if all(topology.local):
+        yield
+        return
+    asyncio.run(refuse_used(settings))
+    try:
+        yield
+    finally:
+        topology.services.stop()
+        asyncio.run(leave(settings))
 
 
 async def _whole(options: Options, settings: Settings, topology: Topology, fault_file: Path, screen: Screen) -> Report:

@@ -94,7 +94,11 @@ class Topology:
             Unreachable: an external Kafka or Redis does not answer, or Kafka cannot be downloaded.
             StackError, ServiceEnded: a part ended or was not ready in time.
         """
-        self.settings = self.reach(progress)
+        self.reach(progress)
+        return self.start(progress)
+
+    def start(self, progress: Progress) -> Settings:
+        """What `up` does when Kafka and Redis are there."""
         progress("creating the topics")
         asyncio.run(create(self.settings.kafka, Topics.of(self.settings.topics)))
         started = self.services.start()
@@ -106,7 +110,7 @@ class Topology:
     def reach(self, progress: Progress) -> Settings:
         """Only Kafka and Redis: started, or reached; the settings with their addresses."""
         endpoints = self.stack.up(progress) if any(self.local) else Endpoints("", "")
-        settings = addressed(self.settings, endpoints)
+        self.settings = settings = addressed(self.settings, endpoints)
         asyncio.run(_reach(settings))
         self._environment["HAL9_KAFKA__BOOTSTRAP"] = settings.kafka.bootstrap
         self._environment["HAL9_REDIS__URL"] = settings.redis.url
