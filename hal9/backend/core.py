@@ -181,7 +181,7 @@ class BackendCore:
             self.effects.restart = "an own change is void: rebuild from the logs"
             return
         self._verified = change.held.sequence
-        change.held.offset = record.offset
+        self.store.located(change.held, record.offset)
         self._repairs.pop(change.key, None)
 
     def _noted(self, key: bytes, record: Record, now_ms: float) -> None:
@@ -192,7 +192,8 @@ class BackendCore:
             self._quarantine(self.changes, record, error, now_ms)
             return
         held = self.store.learn(key, change, found, record.timestamp, now_ms)
-        held.offset, held.own = record.offset, True
+        held.own = True
+        self.store.located(held, record.offset)
         if self.store.held(key) is held:
             self._repairs.pop(key, None)
             if held.state is None and record.value is not None:
@@ -302,7 +303,7 @@ class BackendCore:
         self._sequence += 1
         held = Held(current.version + 1, executed.state, request.position, request.epoch, self._sequence, None, True)
         self.store.states[task.key] = held
-        self.store.keep(request.position, Kept(executed.status, executed.error, executed.answer, held, now_ms))
+        self.store.keep(request.position, Kept(executed.status, executed.error, executed.answer, held.bare(), now_ms))
         if held.state is None:
             self._deleted.append((now_ms, task.key, held.version))
         self._append(Change(task.key, held), executed.change, executed.status, executed.error, held.epoch)

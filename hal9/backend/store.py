@@ -33,13 +33,17 @@ class Held:
     offset: int | None = None
     own: bool = False
 
+    def bare(self) -> "Held":
+        """The same without the state: what is kept for every position must not keep every old state alive."""
+        return Held(self.version, None, self.position, self.epoch, self.sequence, self.offset, self.own)
+
 
 NOTHING = Held(0, None, -1, 0)
 
 
 @dataclass(slots=True)
 class Kept:
-    """The answer to a position, and the state it left."""
+    """The answer to a position, and which version it made (without its state)."""
 
     status: str
     error: str | None
@@ -78,6 +82,13 @@ class Store:
             self.kept[position] = kept
             self._kept_order.append((kept.at_ms, position))
 
+    def located(self, held: Held, offset: int) -> None:
+        """A version was read (back) in the own change log at `offset`."""
+        held.offset = offset
+        kept = self.kept.get(held.position)
+        if kept is not None and kept.held.version == held.version:
+            kept.held.offset = offset
+
     def learn(self, key: bytes, change: wire.Change, found: Envelope, at_ms: float, now_ms: float) -> Held:
         """A valid record of one of the logs: newest state and answer. Returns the version that it carries."""
         before = self.states.get(key, NOTHING)
@@ -86,7 +97,7 @@ class Store:
         if change.version > before.version:
             self.states[key] = held
         if change.position is not None and change.answer_status is not None and at_ms > now_ms - self._answers_ms:
-            kept = Kept(change.answer_status, change.answer_error, found.answer, held, at_ms)
+            kept = Kept(change.answer_status, change.answer_error, found.answer, held.bare(), at_ms)
             self.keep(change.position, kept)
         return held
 
