@@ -150,12 +150,18 @@ class Service:
 
 
 def run(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:
-    """Run a service in this process until SIGTERM or SIGINT."""
+    """Run a service in this process until SIGTERM or SIGINT; raises KeyboardInterrupt after the latter."""
+    told: list[signal.Signals] = []
 
     async def until_told() -> None:
         stop = asyncio.Event()
+
+        def tell(number: signal.Signals) -> None:
+            told.append(number)
+            stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            asyncio.get_running_loop().add_signal_handler(number, tell, number)
         await serve(settings, stop)
 
     # What a service keeps lives in tables, not in cycles: looking for cycles this seldom saves a fifth of the CPU.
@@ -163,3 +169,5 @@ def run(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: S
     gc.freeze()
     gc.set_threshold(*GARBAGE)
     asyncio.run(until_told())
+    if signal.SIGINT in told:
+        raise KeyboardInterrupt

@@ -1,7 +1,6 @@
 """The guardian as a service: settings in, connections made, parts put together; runs until it is told to stop."""
 
 import asyncio
-import signal
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -21,6 +20,7 @@ from hal9.log.effects import Send
 from hal9.log.producer import start_producer, stop_producer
 from hal9.log.reading import Reader
 from hal9.log.supervision import until_first
+from hal9.service import run
 from hal9.settings import Settings
 from hal9.settings.sections import Guardian as GuardianSettings
 from hal9.stats.panes import Panes
@@ -172,11 +172,4 @@ async def hosted(make: Callable[[], Host], guardian: Guardian, every_s: float) -
 
 def main(settings: Settings) -> None:
     """Run the service until SIGTERM or SIGINT."""
-    asyncio.run(_main(settings))
-
-
-async def _main(settings: Settings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(settings, stop)
+    run(serve, settings)

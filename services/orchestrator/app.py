@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import signal
 from contextlib import AsyncExitStack
 
 from hal9 import plans
@@ -16,6 +15,7 @@ from hal9.http import HttpServer, Reply, service_routes
 from hal9.log.clock import Clock
 from hal9.log.reading import Reader
 from hal9.log.supervision import until_first
+from hal9.service import run
 from hal9.settings import Settings
 from hal9.telemetry.logs import configure_logs, logger
 from hal9.telemetry.metrics import Metrics
@@ -110,11 +110,4 @@ async def _stopped(stop: asyncio.Event) -> None:
 
 def main(settings: Settings) -> None:
     """Run the service until SIGTERM or SIGINT."""
-    asyncio.run(_main(settings))
-
-
-async def _main(settings: Settings) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await serve(settings, stop)
+    run(serve, settings)
