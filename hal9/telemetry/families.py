@@ -22,7 +22,7 @@ DIVERGENCES = Family("hal9_divergences_total", "Comparisons in which the systems
 COMPARISONS = Family("hal9_comparisons_total", "Comparisons by result.", ("result",))
 NEURONS_MIGRATED = Family("hal9_neurons_migrated", "Neurons whose state both systems hold.")
 NEURONS_REMAINING = Family("hal9_neurons_remaining", "Neurons that only one system holds.")
-MIGRATION_PERCENTAGE = Family("hal9_migration_percentage", "Share of the neurons that both systems hold.")
+MIGRATION_PERCENTAGE = Family("hal9_migration_percentage", "Share of the neurons that the backfill has copied.")
 TRAFFIC_PERCENTAGE = Family(
     "hal9_traffic_percentage",
     "Share of the keys that hierarchical owns: as decided, and as settled.",

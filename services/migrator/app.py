@@ -1,10 +1,12 @@
 """The migrator as a service: cores, liveness of the systems, the Redis projection, counts of validations."""
 
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+from hal9.backend.core import CHANGES
 from hal9.connection import reach_redis
 from hal9.heartbeat import StatusFollower
 from hal9.log.effects import Send
@@ -12,7 +14,7 @@ from hal9.log.runtime import Hooks, Runtime
 from hal9.service import Context, Cores, Service, run
 from hal9.settings import Settings
 from hal9.telemetry.families import NEURONS_MIGRATED, VALIDATIONS
-from schemas.base import encode
+from schemas.base import encode, other
 from schemas.telemetry import Status, Validation
 from services.migrator.core import MigratorConfig, MigratorCore
 from services.migrator.projector import Projector
@@ -80,26 +82,33 @@ class MigratorRole:
             core.dead = dead
 
     def _report(self, cores: Cores) -> None:
-        checked = failed = migrated = 0
-        for core in _cores(cores).values():
-            checked, failed = checked + core.checked, failed + core.failed
-            core.checked = core.failed = 0
-            migrated += core.migrated
-        metrics = self._context.metrics
-        metrics.gauge(NEURONS_MIGRATED).set(migrated)
+        metrics, found = self._context.metrics, _cores(cores).values()
+        checked, reasons = sum(core.checked for core in found), Counter[str]()
+        for core in found:
+            reasons.update(core.failed)
+            core.checked, core.failed = 0, Counter()
+        failed = reasons.total()
+        metrics.gauge(NEURONS_MIGRATED).set(sum(core.migrated for core in found))
+        metrics.gauge(MIGRATION_PERCENTAGE).set(min((core.backfilled for core in found), default=0.0))
+        lag = self._runtime.lag() if self._runtime is not None else {}
+        for system, log in CHANGES.items():
+            behind = lag.get(self._context.topics.name(log), 0)
+            metrics.gauge(REPLICATION_LAG, direction=f"{system}_to_{other(system)}").set(behind)
+        for reason, count in reasons.items():
+            metrics.counter(QUARANTINED, reason=reason).inc(count)
         if not checked and not failed:
             return
         metrics.counter(VALIDATIONS, result="ok").inc(max(0, checked - failed))
         metrics.counter(VALIDATIONS, result="failed").inc(failed)
         if self._runtime is not None:
-            found = Validation(
+            validation = Validation(
                 migrator=self._context.instance,
                 at_ms=int(self._context.clock.now_ms()),
                 checked=checked,
                 failed=failed,
             )
             key = self._context.settings.migration.id.encode()
-            self._runtime.append(Send("validations", key, encode(found), []))
+            self._runtime.append(Send("validations", key, encode(validation), []))
 
     def status(self, cores: Cores, status: Status) -> Status:
         """What has settled, how far the backfill is, what is quarantined."""

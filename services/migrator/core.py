@@ -5,7 +5,7 @@ after everything before it, the cold neurons of the buckets that move with it in
 `settled` is said when both seals were read back from the replica logs. The rules are those of `Migrator` in the model.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -84,7 +84,9 @@ class MigratorCore:
         """claim: reading both replica logs to the own claims; serve."""
         self.terms: dict[System, int] = {}
         self.copied = dict.fromkeys(SYSTEMS, 0)
-        self.checked = self.failed = 0
+        self.checked = 0
+        self.failed: Counter[str] = Counter()
+        """By reason; both are taken and set to zero by the shell."""
         self.quarantined: dict[bytes, str] = {}
         """Keys whose newest state could not be mapped, and why."""
         self.backfill = Backfill(
@@ -428,7 +430,7 @@ class MigratorCore:
     def _quarantine(self, system: System, record: Record, error: Poison, now_ms: float) -> None:
         """What cannot be mapped is named, and its key pinned to the system that owns it now."""
         key = record.key or b""
-        self.failed += 1
+        self.failed[error.code] += 1
         self.quarantined[key] = error.code
         if key not in self._pinned_sent:
             self._unpinned[key] = error.code

@@ -11,6 +11,7 @@ from hal9.log.effects import Send
 from hal9.log.runtime import Hooks, Runtime
 from hal9.service import Context, Cores, Service, run
 from hal9.settings import Settings
+from hal9.telemetry.families import DIVERGENCES
 from hal9.telemetry.metrics import OutcomeMetrics
 from schemas.base import encode
 from schemas.telemetry import Status
@@ -28,6 +29,7 @@ class RouterRole:
         self._book = OutcomeBook(context.instance)
         self._metrics = OutcomeMetrics(context.metrics)
         self._runtime: Runtime | None = None
+        self._diverged: dict[str, int] = {}
         settings = context.settings
         limits = settings.router
         self._config = RouterConfig(
@@ -70,6 +72,10 @@ class RouterRole:
     def _report(self, cores: Cores) -> None:
         if self._runtime is None:
             return
+        for kind, count in self._book.divergences.items():
+            counter = self._context.metrics.counter(DIVERGENCES, kind=kind)
+            counter.inc(count - self._diverged.get(kind, 0))
+            self._diverged[kind] = count
         key = self._context.settings.migration.id.encode()
         for outcome in self._book.take(self._context.clock.now_ms(), sorted(cores)):
             self._metrics.add(outcome)

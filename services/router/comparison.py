@@ -97,6 +97,7 @@ class Comparer:
         return ("state", fields, "divergent") if fields else (None, [], "equal")
 
     def _divergence(self, entry: Entry, kind: DivergenceKind, fields: list[FieldDifference], now_ms: float) -> Report:
+        self._book.diverged(kind)
         found = Divergence(
             id=entry.request.id,
             position=f"{self._partition}:{entry.position}",

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from hal9.stats.sketch import bucket
 from schemas.base import System
+from schemas.reports import DivergenceKind
 from schemas.telemetry import Arm, Comparisons, Outcome
 
 MAX_GAP_S = 120
@@ -33,6 +34,8 @@ class OutcomeBook:
         self._router, self._seq = router, 0
         self._seconds: dict[int, _Second] = {}
         self._next: int | None = None
+        self.divergences: dict[DivergenceKind, int] = {}
+        """Since the start, by kind."""
 
     def _second(self, now_ms: float) -> _Second:
         second = int(now_ms // 1000)
@@ -64,6 +67,10 @@ class OutcomeBook:
         """A comparison ended: `equal`, `divergent`, `incomparable`, `one_sided` or `both_failed`."""
         results = self._second(now_ms).comparisons.setdefault(epoch, {})
         results[result] = results.get(result, 0) + 1
+
+    def diverged(self, kind: DivergenceKind) -> None:
+        """A comparison found a difference that is reported."""
+        self.divergences[kind] = self.divergences.get(kind, 0) + 1
 
     def shadow_failed(self, system: System, now_ms: float) -> None:
         """A shadow execution ended in an error."""
