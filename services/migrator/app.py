@@ -13,7 +13,13 @@ from hal9.log.effects import Send
 from hal9.log.runtime import Hooks, Runtime
 from hal9.service import Context, Cores, Service, run
 from hal9.settings import Settings
-from hal9.telemetry.families import NEURONS_MIGRATED, VALIDATIONS
+from hal9.telemetry.families import (
+    MIGRATION_PERCENTAGE,
+    NEURONS_MIGRATED,
+    QUARANTINED,
+    REPLICATION_LAG,
+    VALIDATIONS,
+)
 from schemas.base import encode, other
 from schemas.telemetry import Status, Validation
 from services.migrator.core import MigratorConfig, MigratorCore
