@@ -28,6 +28,7 @@ from services.router.identities import Identities, Known
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.outcomes import OutcomeBook
+from services.router.passed import Passed
 
 METADATA_BYTES = 3900
 RESPONSES: dict[str, System] = {f"responses.{s}": s for s in SYSTEMS}
@@ -115,6 +116,7 @@ class RouterCore:
         positions = {log: committed.get(log, Commit(EARLIEST)).offset for log in self.reads}
         positions["dispatched"] = restore.offset
         self._next = {log: max(offset, 0) for log, offset in positions.items()}
+        self._passed = Passed({log: self._next[log] for log in RESPONSES})
         self._claim = wire.CLAIM + self.config.unique().encode()
         self._send("dispatched", self._claim, encode(Claim(instance=self.config.instance)), [])
         return positions
@@ -212,6 +214,7 @@ class RouterCore:
         if not isinstance(entry, Entry):
             return
         entry.sending -= 1
+        self._passed.read_back()
         self.ledger.dispatched(entry, record.offset, now_ms)
         if entry.rejected is not None and not entry.answered:
             self._reply(entry, "rejected", None, entry.rejected, now_ms)
@@ -313,6 +316,7 @@ class RouterCore:
         """A rejection is first a record in `dispatched`, so that no successor dispatches what was rejected."""
         entry.value = None
         entry.sending += 1
+        self._passed.sent()
         written = headers.of_rejection(entry, self.partition, self.epoch, self.term)
         self._send("dispatched", entry.key, None, written, entry)
 
@@ -332,6 +336,7 @@ class RouterCore:
             self.comparer.expect(entry)
         self.in_flight[entry.position] = entry
         entry.sending += 1
+        self._passed.sent()
         written = headers.of_dispatch(entry, owner, self.partition, self.handover.after_seal(known), self.term)
         self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, entry))
 
@@ -438,10 +443,11 @@ class RouterCore:
         """See `Ledger`; what a successor must know of `dispatched` rides with its position."""
         if self.phase != "serve":
             return {}
+        passed = self._passed.at({log: self._next[log] for log in RESPONSES})
         waiting = [entry for queue in self.queues.values() for entry in queue]
         found = {"requests": Commit(self.ledger.requests(self._next["requests"], waiting))}
         for log, system in RESPONSES.items():
-            found[log] = Commit(self.ledger.responses(system, self._next[log]))
+            found[log] = Commit(self.ledger.responses(system, min(passed[log], self._next[log])))
         dispatched = self.ledger.dispatches(self._next["dispatched"])
         metadata = f"{self.ledger.answers(self._answers_next, waiting)};{self._validity.saved(dispatched)}"
         if len(metadata) <= METADATA_BYTES:

@@ -305,3 +305,22 @@ def test_a_router_is_idle_when_everything_is_answered_and_commits_past_it() -> N
     stage.run()
     assert router.core.idle()
     assert router.core.commits()["requests"].offset == 1
+
+
+def test_a_response_passed_over_is_committed_only_when_a_later_own_record_was_read_back() -> None:
+    # Superseded without knowing it, a router passes over answers to what its successor dispatched.
+    stage = Stage("router").run()
+    core = stage.runtimes[0].core
+    stage.held.add("dispatched")
+    stage.route(50)
+    stage.ask(KEY, "mut", b"x", name="one")
+    fields = [(wire.POSITION, b"0:0"), (wire.ROLE, b"primary"), (wire.STATUS, b"ok"), (wire.EPOCH, b"0")]
+    stage.logs["responses.flat", 0].append(KEY, b"", fields)
+    stage.run()
+    assert core.commits()["responses.flat"].offset == 0
+    stage.held.clear()
+    stage.run()
+    assert core.commits()["responses.flat"].offset == 0  # what was read back was sent before
+    stage.ask(KEY, "mut", b"y", name="two")
+    stage.run()
+    assert core.commits()["responses.flat"].offset == 1
