@@ -91,11 +91,7 @@ class Guardian:
         start = saved.replay_from if saved else EARLIEST
         watch = Watch(self._control.migration, self._panes(), max(start, 0), self._clock.now_ms())
         known = max(self._reported, saved.next_offset if saved else 0)
-        chunks = self._reader.range(self._at.topic, self._at.partition, start, end, deadline_s=REBUILD_S)
-        async for chunk in chunks:
-            for record in chunk:
-                await self._feed(watch, record, known)
-        watch.passed(end, self._clock.now_ms())
+        await self._read(watch, start, end, known)
         self.watch = watch
         _log.info("outcomes_taken", start=start, end=end, panes=repr(watch.panes))
         return end
@@ -115,9 +111,21 @@ class Guardian:
 
     async def receive(self, offset: int, key: bytes | None, value: bytes | None) -> None:
         """One record; one that comes after `lost` is another guardian's to read."""
-        if self.watch is not None:
-            now_ms = self._clock.now_ms()
-            await self._feed(self.watch, Plain(offset, now_ms, key, value, ()), 0)
+        watch = self.watch
+        if watch is None:
+            return
+        if offset > watch.next_offset:
+            # The host passed something over: what it could not read, or what it lost.
+            await self._read(watch, watch.next_offset, offset, 0)
+        await self._feed(watch, Plain(offset, self._clock.now_ms(), key, value, ()), 0)
+
+    async def _read(self, watch: Watch, start: int, end: int, known: int) -> None:
+        """Read a range beside the host."""
+        chunks = self._reader.range(self._at.topic, self._at.partition, start, end, deadline_s=REBUILD_S)
+        async for chunk in chunks:
+            for record in chunk:
+                await self._feed(watch, record, known)
+        watch.passed(end, self._clock.now_ms())
 
     def checkpoint(self) -> bytes | None:
         """What a successor needs; None while nothing is held."""

@@ -17,6 +17,7 @@ from faust.types import TP
 from hal9.connection import kafka_options
 from hal9.errors import Hal9Error, Transient
 from hal9.settings.sections import Kafka
+from services.guardian.leniency import be_lenient
 
 SESSION_S = 6.0
 """The least that brokers allow by default: so soon does a standby take over from a guardian that was killed."""
@@ -96,6 +97,7 @@ class FaustHost:
 
     async def start(self) -> None:
         """Returns when the group was joined and the table is recovered; raises Transient after `START_S`."""
+        be_lenient()
         try:
             async with asyncio.timeout(START_S):
                 await self._app.start()

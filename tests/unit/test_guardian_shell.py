@@ -180,6 +180,19 @@ async def test_what_could_not_be_reported_is_reported_by_the_next_who_takes_over
     assert len(stage.reports) == 1
 
 
+async def test_what_the_host_passed_over_is_read_beside_it() -> None:
+    stage = Stage()
+    await stage.guardian.taken(None)
+    stage.log.report(1, errors=60)
+    stage.log.records.append(Damaged(1, NOW, "header names", b"hal9", b"x"))
+    stage.log.report(2, errors=50)
+    await stage.deliver(2)
+    await stage.guardian.look()
+    assert stage.log.asked[1:] == [(0, 2)]
+    assert [command.evidence[HIERARCHICAL]["requests"] for command in stage.commands] == [110]
+    assert len(stage.reports) == 1
+
+
 async def test_a_log_whose_end_is_not_known_is_not_silent() -> None:
     stage = Stage()
     await stage.guardian.taken(None)
@@ -233,7 +246,8 @@ class FakeHost:
 async def test_a_host_that_ends_is_replaced_and_several_in_a_row_end_the_service() -> None:
     log: list[str] = []
     with pytest.raises(Hal9Error, match="3 hosts in a row"):
-        await hosted(lambda: FakeHost(log, HostFailed("crashed")), Stage().guardian, 0.0)
+        async with asyncio.timeout(30):
+            await hosted(lambda: FakeHost(log, HostFailed("crashed")), Stage().guardian, 0.0)
     assert log == ["start", "stop"] * 3
 
 
