@@ -17,6 +17,8 @@ from schemas.base import SYSTEMS
 
 STATS_EVERY_MS = 5_000
 _LOG_LINES = 14
+_OTHER_LINES = 18
+"""What the rest of the picture takes: the log has what is left of a small terminal."""
 
 
 class Screen:
@@ -55,7 +57,8 @@ class LiveScreen(Screen):
     def show(self, board: Board, now_ms: int) -> None:
         """Paint the board."""
         if self._live is not None:
-            self._live.update(picture(board, now_ms), refresh=True)
+            room = self._console.size.height - _OTHER_LINES
+            self._live.update(picture(board, now_ms, min(max(room, 3), _LOG_LINES)), refresh=True)
 
     def end(self) -> None:
         """Give the terminal back; the last picture stays."""
@@ -108,11 +111,11 @@ def figures(board: Board, now_ms: int) -> str:
     )
 
 
-def picture(board: Board, now_ms: int) -> RenderableType:
-    """The whole board."""
+def picture(board: Board, now_ms: int, log_lines: int = _LOG_LINES) -> RenderableType:
+    """The whole board, with so many lines of the decision log."""
     heading = f"HAL9 migration demo, fault: {board.fault}"
     return Panel(
-        Group(_progress(board), Text(), _sides(board, now_ms), Text(), _counts(board), Text(), _log(board)),
+        Group(_progress(board), Text(), _sides(board, now_ms), Text(), _counts(board), Text(), _log(board, log_lines)),
         title=heading,
         subtitle=board.stage,
         border_style="red" if any(line.grave for line in board.lines) else "cyan",
@@ -159,13 +162,14 @@ def _counts(board: Board) -> RenderableType:
     return table
 
 
-def _log(board: Board) -> RenderableType:
-    shown = board.newest(_LOG_LINES)
-    return Group(*(_line(line) for line in shown), *(Text() for _ in range(_LOG_LINES - len(shown))))
+def _log(board: Board, lines: int) -> RenderableType:
+    shown = board.newest(lines)
+    return Group(*(_line(line) for line in shown), *(Text() for _ in range(lines - len(shown))))
 
 
 def _line(line: Line) -> Text:
-    text = Text(overflow="ellipsis", no_wrap=True)
+    """One line each, but for what is grave: that is read whole."""
+    text = Text(overflow="fold" if line.grave else "ellipsis", no_wrap=not line.grave)
     text.append(f"{clock(line.at_ms)}  ", style="dim")
     return text.append(line.text, style="bold red" if line.grave else "")
 
