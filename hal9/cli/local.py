@@ -119,7 +119,8 @@ def _show(local: "Topology", output: Output) -> None:
     from hal9.cli.results import show_one, show_rows
     from hal9.local.services import SERVICES
 
-    services = [asdict(local.services.status(name)) for name in SERVICES]
+    found = (local.services.status(name) for name in SERVICES)
+    services = [{**asdict(status), "log": str(status.log)} for status in found]
     addresses = {"kafka": local.settings.kafka.bootstrap, "redis": local.settings.redis.url}
     if output is Output.JSON:
         show_one({**addresses, "services": services}, output)

@@ -73,7 +73,8 @@ class Services:
         with turn(self._turns, _silent):
             servers = self._state.read()
             missing = [name for name in names if not _runs(servers.get(name))]
-            for name, port in zip(missing, free_ports(len(missing)), strict=True):
+            ports = free_ports(len(missing)) if missing else []
+            for name, port in zip(missing, ports, strict=True):
                 servers[name] = self._start(name, port)
                 self._state.write(servers)
         return missing
