@@ -246,6 +246,7 @@ def _fill(batch: Any, queue: list[Queued], start: int, now_ms: int) -> int:
         if placed is None:
             return index
         if placed.size > RECORD_BYTES:
-            raise RecordTooLarge(f"{send!r} has {placed.size} bytes, more than {RECORD_BYTES}")
+            what = f"a record for {send.log} with key {(send.key or b'')[:64]!r}"
+            raise RecordTooLarge(f"{what} has {placed.size} bytes, more than {RECORD_BYTES}")
         send.timestamp = now_ms
     return len(queue)

@@ -14,7 +14,7 @@ from hal9 import wire
 from hal9.compare import Tolerance
 from hal9.control.reducer import ControlState
 from hal9.errors import Poison
-from hal9.keys import is_mark, key_error
+from hal9.keys import MAX_KEY_BYTES, is_mark, key_error
 from hal9.log.effects import EARLIEST, Commit, Effects, Headers, NoTracer, Record, Send, Tracer
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
@@ -261,7 +261,8 @@ class RouterCore:
         request = wire.parse_request(record, self.config.requests_topic, self.partition, now_ms, self.config.limits)
         if key is None or (key not in self._keys and key_error(key) is not None):
             request.rejected = "bad-key"
-            key = None if not key or is_mark(key) else key
+            # Nobody writes a mark for a user; and out of a compressed batch comes a key that fits into no log.
+            key = None if not key or is_mark(key) or len(key) > MAX_KEY_BYTES else key
         else:
             known = self._keys.of(key)
         entry = Entry(position, key, known, request, record.value)
