@@ -15,7 +15,7 @@ from hal9.backend.core import CHANGES, REPLICA
 from hal9.backend.store import envelope, read_change
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.errors import Poison
-from hal9.keys import bucket_of
+from hal9.keys import bucket_of, key_error
 from hal9.log.effects import EARLIEST, Commit, Effects, Record, Send
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
@@ -432,7 +432,8 @@ class MigratorCore:
         key = record.key or b""
         self.failed[error.code] += 1
         self.quarantined[key] = error.code
-        if key not in self._pinned_sent:
+        # What is no neuron id has no owner, and a pin of it would be no control record.
+        if key not in self._pinned_sent and key_error(key) is None:
             self._unpinned[key] = error.code
         self.effects.sends.append(quarantine("migrator", CHANGES[system], self.partition, record, error, now_ms))
 
