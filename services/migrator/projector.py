@@ -1,20 +1,26 @@
 """The shell of the Redis projection: reads both unit logs of its partitions, one fenced call per batch.
 
 Positions are Redis's own, not the group's: what a lost or flushed Redis does not hold is read again from the log.
+The group's consumer says which partitions are ours and fetches nothing: one unreadable record would end it.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError
 from redis.exceptions import RedisError
 
 from hal9.connection import kafka_options, redis_client
 from hal9.control.reducer import ROUTE_SALT, salt
 from hal9.errors import ConfigError, Transient
+from hal9.log.batches import Damaged
+from hal9.log.cursor import Cursor
+from hal9.log.effects import Record
+from hal9.log.fetching import Fetching
+from hal9.log.supervision import until_first
 from hal9.log.validity import Validity
 from hal9.settings import Settings
 from hal9.telemetry.logs import logger
@@ -24,7 +30,7 @@ from services.migrator.projection import SCRIPT, Projection, applied_key
 
 LOGS = ("units.replica", "units.changes")
 BATCH = 500
-POLL_MS = 250
+POLL_S = 0.25
 PAUSE_S = 0.5
 """After Redis did not answer."""
 
@@ -45,6 +51,10 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # the base ha
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
         )
+        self._fetching = Fetching(settings.kafka, self._moved, self._unreadable)
+        self._work = asyncio.Event()
+        self._assigned: frozenset[TopicPartition] = frozenset()
+        self._cursors: dict[TopicPartition, Cursor] = {}
         self._projections: dict[TopicPartition, Projection] = {}
         self._ids: dict[str, str] = {}
         self._silent: str | None = None
@@ -59,16 +69,41 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # the base ha
         await self._check_policy()
         for log in LOGS:
             self._ids[log] = await topic_id(self._settings.kafka, self._topics.name(log))
-        await self._consumer.start()
         try:
+            await self._fetching.start()
+            await self._consumer.start()
             self._consumer.subscribe([self._topics.name(log) for log in LOGS], listener=self)
-            while True:
-                found = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH)
-                for at, records in found.items():
-                    await self._project(at, records)
+            await until_first(self._fetching.run(), self._serve())
         finally:
             await self._consumer.stop()
+            await self._fetching.close()
             await self._redis.aclose()
+
+    async def _serve(self) -> None:
+        while True:
+            # Says what is wrong with the group, and tells the group that this member is alive.
+            await self._consumer.getmany(timeout_ms=0)
+            for at in self._assigned:
+                cursor = self._cursors.get(at)
+                if cursor is None:
+                    await self._seek(at)
+                elif cursor.moved():
+                    records = cursor.take(BATCH)
+                    if records:
+                        await self._project(at, records)
+                    self._work.set()
+            self._fetching.poke()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(POLL_S):
+                    await self._work.wait()
+            self._work.clear()
+
+    def _moved(self, _cursor: Cursor) -> None:
+        self._work.set()
+
+    def _unreadable(self, cursor: Cursor, damaged: Damaged) -> None:
+        """The core reads the same log, and quarantines it."""
+        _log.warning("record_unreadable", topic=cursor.topic, partition=cursor.partition, offset=damaged.offset)
 
     async def _check_policy(self) -> None:
         try:
@@ -81,50 +116,49 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # the base ha
         if policy != "noeviction":
             raise ConfigError(f"REDIS.URL: maxmemory-policy is {policy!r}; units must not be evicted: set noeviction")
 
-    async def on_partitions_revoked(self, revoked: Any) -> None:
+    async def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002  all of them, always
         """Forget them: the next owner asks Redis."""
-        for at in revoked:
-            self._projections.pop(at, None)
+        self._assigned = frozenset()
+        for at in list(self._cursors):
+            self._forget(at)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        """Continue each from the position that Redis has, read with the first records."""
+        """Continue each from the position that Redis has."""
+        self._consumer.pause(*assigned)
         for at in assigned:
-            self._projections.pop(at, None)
+            self._consumer.seek(at, 0)  # a paused partition with a position asks for nothing
+        self._assigned = frozenset(assigned)
+        self._work.set()
 
-    async def _project(self, at: TopicPartition, records: list[Any]) -> None:
-        projection = self._projections.get(at)
-        if projection is None or not self._continues(projection, records):
-            await self._seek(at)
-            return
+    def _forget(self, at: TopicPartition) -> None:
+        self._projections.pop(at, None)
+        cursor = self._cursors.pop(at, None)
+        if cursor is not None:
+            self._fetching.drop(cursor)
+
+    async def _project(self, at: TopicPartition, records: Sequence[Record]) -> None:
+        projection = self._projections[at]
         batch = projection.batch(records)
         answer = await self._call(self._script, batch.keys, batch.arguments)
         if answer is None or answer.decode() != batch.position:
             # Lost, or another position stands there: what counts is what Redis says now.
-            await self._seek(at)
+            self._forget(at)
             return
         projection.stored = batch.position
         self.applied += len(records)
 
-    def _continues(self, projection: Projection, records: list[Any]) -> bool:
-        return bool(records) and records[0].offset >= projection.next_offset
-
     async def _seek(self, at: TopicPartition) -> None:
+        """Begin, or begin again, where Redis says."""
         log = self._topics.log(at.topic)
         applied = applied_key(at.partition)
         found = await self._call(self._redis.hmget, applied, [at.topic, f"{at.topic}#validity"])
-        if found is None:
-            await asyncio.sleep(PAUSE_S)
+        if found is None or at not in self._assigned:
+            return
         projection = Projection(at.partition, at.topic, self._ids[log], self._judge(log))
-        stored, validity = found or (None, None)
+        stored, validity = found
         offset = projection.start((stored or b"").decode(), (validity or b"").decode())
-        try:
-            self._consumer.seek(at, offset)
-        except IllegalStateError:
-            return  # revoked meanwhile
-        if found is not None:
-            self._projections[at] = projection
-        else:
-            self._projections.pop(at, None)
+        self._projections[at] = projection
+        self._cursors[at] = self._fetching.open(Cursor(at.topic, at.partition, offset))
 
     def _judge(self, log: str) -> Callable[[], Validity]:
         if log == "units.changes":
