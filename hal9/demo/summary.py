@@ -55,8 +55,8 @@ def _rollback(fault: Fault, rollback: Rollback) -> list[str]:
     if rollback.fault_at_ms is not None:
         lines.append(f"  The fault: {_STRUCK[fault]}.")
     if rollback.decided_at_ms is not None:
-        after = _span(rollback.fault_at_ms, rollback.decided_at_ms)
-        lines.append(f"  The rollback was decided {after} later, by trigger {rollback.trigger}: {rollback.reason}.")
+        after = "" if rollback.fault_at_ms is None else f" {_span(rollback.fault_at_ms, rollback.decided_at_ms)} later"
+        lines.append(f"  The rollback was decided{after}, by trigger {rollback.trigger}: {rollback.reason}.")
         acknowledged = _span(rollback.decided_at_ms, rollback.acknowledged_at_ms)
         safe = _span(rollback.decided_at_ms, rollback.safe_at_ms)
         lines.append(

@@ -80,6 +80,8 @@ def test_the_summary_tells_times_counts_and_the_verdict() -> None:
     assert "100 ms later; all was handed back after 200 ms" in text
     assert "10 sent, 10 answered: 8 ok, 2 error" in text
     assert "the run is a success" in text
+    unasked = replace(REPORT, rollback=replace(REPORT.rollback, fault_at_ms=None))
+    assert "The rollback was decided, by trigger error_rate" in "\n".join(summary(unasked))
     assert "NO success:\n    - this" in "\n".join(summary(replace(REPORT, problems=["this"])))
 
 
