@@ -26,6 +26,9 @@ def demo(
     headless: Annotated[bool, typer.Option("--headless", help="No screen: plain lines on stderr.")] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Write the report as JSON to this file.")] = None,
     config: Config = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for each part to be ready.")
+    ] = 90.0,
     output: Annotated[
         Output, typer.Option("--output", "-o", help="table: a summary; json: the report on stdout alone.")
     ] = Output.TABLE,
@@ -43,15 +46,18 @@ def demo(
     from hal9.demo.run import run
     from hal9.demo.screen import LiveScreen, PlainScreen
     from hal9.demo.summary import summary
+    from hal9.errors import ConfigError
 
     _choose("--plan", plan, _PLANS, _LATER_PLANS)
     _choose("--fault", fault, FAULTS, _LATER_FAULTS)
     chosen = next(name for name in FAULTS if name == fault)
+    if report is not None and not report.absolute().parent.is_dir():
+        raise ConfigError(f"--report {report}: there is no directory {report.absolute().parent}")
     settings_for(config)  # wrong ones are told before anything starts
     quiet = headless or output is Output.JSON
     console = Console(stderr=quiet, highlight=False, soft_wrap=quiet)
     screen = LiveScreen(console) if console.is_terminal and not quiet else PlainScreen(console)
-    result = run(Options(chosen, seconds, rate, config), screen)
+    result = run(Options(chosen, seconds, rate, config, timeout), screen)
     body = msgspec.json.format(msgspec.json.encode(result), indent=1)
     if report is not None:
         report.write_bytes(body + b"\n")

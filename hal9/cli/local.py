@@ -24,6 +24,9 @@ def up(
     directory: Directory = None,
     config: Config = None,
     output: Format = Output.TABLE,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait for each part to be ready.")
+    ] = 90.0,
     dry_run: DryRun = False,
 ) -> None:
     """Start Kafka, Redis, all services and both systems here; what runs already is found, not started again.
@@ -37,7 +40,7 @@ def up(
     from hal9.local.signals import terminated
 
     with terminated(), ExitStack() as undo:
-        local = _topology(directory, config, detached=detach)
+        local = _topology(directory, config, detach, timeout)
         if dry_run:
             _say_missing(local)
             return
@@ -57,16 +60,23 @@ def down(
     directory: Directory = None,
     purge: Annotated[bool, typer.Option("--purge", help="Also remove data and logs.")] = False,
     config: Config = None,
+    output: Format = Output.TABLE,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds after which a part is killed.")] = 15.0,
     dry_run: DryRun = False,
 ) -> None:
     """Stop the services, Kafka and Redis of a directory, whoever started them; data stays unless it is purged."""
-    local = _topology(directory, config, detached=True)
-    if dry_run:
-        running = ", ".join(local.running()) or "nothing: nothing runs"
-        typer.echo(f"would stop {running}{f', and remove data and logs in {local.directory}' if purge else ''}")
+    from hal9.cli.results import show_one
+    from hal9.local import topology
+
+    place = _directory(directory, config)
+    stopped = topology.running_in(place) if dry_run else topology.down(place, purge=purge, grace_s=timeout)
+    done = "would stop" if dry_run else "stopped"
+    if output is Output.JSON:
+        show_one({done.replace(" ", "_"): stopped, "purged": purge, "directory": str(place)}, output)
         return
-    stopped = local.down(purge=purge)
-    typer.echo(f"stopped {', '.join(stopped)}" if stopped else "nothing ran")
+    typer.echo(f"{done} {', '.join(stopped)}" if stopped else "nothing runs")
+    if purge and dry_run:
+        typer.echo(f"would remove data and logs in {place}")
 
 
 def logs(
@@ -75,37 +85,52 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     config: Config = None,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="table: as it is; json: an object a line.")
+    ] = Output.TABLE,
 ) -> None:
     """Print the end of a service's log."""
     from difflib import get_close_matches
 
     from hal9.errors import ConfigError, Hal9Error
-    from hal9.local.services import SERVICES
+    from hal9.local.services import SERVICES, Services
     from stack.process import tail
 
     known = (*SERVICES, "kafka", "redis")
     if service not in known:
         close = get_close_matches(service, known, n=1)
         raise ConfigError(f"unknown service {service!r}: {f'did you mean {close[0]}?' if close else ', '.join(known)}")
-    log = _topology(directory, config, detached=True).services.log(service)
+    log = Services(_directory(directory, config), {}).log(service)
     if not log.is_file():
         raise Hal9Error(f"there is no {log}: {service} was never started there")
     position = log.stat().st_size
-    typer.echo(tail(log, lines))
+    _print_lines(tail(log, lines), output)
     while follow:
         with log.open("rb") as handle:
             handle.seek(position)
-            typer.echo(handle.read().decode("utf-8", "replace"), nl=False)
+            _print_lines(handle.read().decode("utf-8", "replace").removesuffix("\n"), output)
             position = handle.tell()
         time.sleep(_LOOK_S)
 
 
-def _topology(directory: Path | None, config: Path | None, *, detached: bool) -> "Topology":
-    from hal9.local.topology import Topology
+def _print_lines(text: str, output: Output) -> None:
+    from hal9.cli.results import show_line
+
+    for line in text.splitlines():
+        show_line({"line": line}, output, line)
+
+
+def _directory(directory: Path | None, config: Path | None) -> Path:
     from stack.settings import stack_dir
 
-    settings = settings_for(config)
-    return Topology(directory or stack_dir(settings.stack), settings, config=config, detached=detached)
+    return (directory or stack_dir(settings_for(config).stack)).absolute()
+
+
+def _topology(directory: Path | None, config: Path | None, detached: bool, ready_s: float) -> "Topology":
+    from hal9.local.topology import Topology
+
+    place, settings = _directory(directory, config), settings_for(config)
+    return Topology(place, settings, config=config, detached=detached, ready_s=ready_s)
 
 
 def _say_missing(local: "Topology") -> None:

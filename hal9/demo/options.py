@@ -34,13 +34,14 @@ class Options:
         seconds: about how long traffic flows.
         rate: requests per second.
         config: file of settings.
-        migration: the id that salts the buckets.
+        ready_s: how long each part may take until it is ready.
     """
 
     fault: Fault
     seconds: float
     rate: float
     config: Path | None = None
+    ready_s: float = 90.0
 
 
 def environment(config: Path | None) -> Mapping[str, str]:

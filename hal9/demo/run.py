@@ -53,6 +53,7 @@ def run(options: Options, screen: Screen) -> Report:
             config=options.config,
             environment=variables,
             own={"hierarchical": {"HAL9_SYSTEM__FAULT_FILE": str(fault_file)}},
+            ready_s=options.ready_s,
             stop_grace_s=STOP_S,
         )
         with topology, _guest(topology, screen):

@@ -19,7 +19,7 @@ from stack.state import Server, StateFile
 from stack.turns import turn
 
 SERVICES = ("flat", "hierarchical", "router", "migrator", "guardian", "orchestrator")
-_READY_DEADLINE_S = 90.0  # six interpreters start at once, perhaps beside a broker that still warms up
+READY_S = 90.0  # six interpreters start at once, perhaps beside a broker that still warms up
 _POLL_S = 0.1
 _TAIL_LINES = 15
 
@@ -93,7 +93,7 @@ class Services:
         return Server(process.pid, process.start, port, (port,))
 
     def await_ready(
-        self, progress: Callable[[str], None], names: Iterable[str] = SERVICES, deadline_s: float = _READY_DEADLINE_S
+        self, progress: Callable[[str], None], names: Iterable[str] = SERVICES, deadline_s: float = READY_S
     ) -> None:
         """Return when all of them are ready.
 

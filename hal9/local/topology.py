@@ -14,7 +14,7 @@ from typing import Self
 from msgspec.structs import replace
 
 from hal9.connection import reach_kafka, reach_redis
-from hal9.local.services import SERVICES, ServiceEnded, Services
+from hal9.local.services import READY_S, SERVICES, ServiceEnded, Services
 from hal9.settings import Settings
 from hal9.settings.loading import CONFIG
 from hal9.topics import Topics, create
@@ -47,6 +47,7 @@ class Topology:
         environment: variables for each service, on top of this process's own.
         own: further variables, by service.
         detached: everything outlives this process, until `down`.
+        ready_s: how long a part may take until it is ready.
         stop_grace_s: how long a service may take to stop before it is killed.
     """
 
@@ -59,6 +60,7 @@ class Topology:
         environment: Mapping[str, str] | None = None,
         own: Mapping[str, Mapping[str, str]] | None = None,
         detached: bool = False,
+        ready_s: float = READY_S,
         stop_grace_s: float = 10.0,
     ) -> None:
         self.directory = directory.absolute()
@@ -67,7 +69,10 @@ class Topology:
             not named(*setting, config, os.environ) for setting in (("kafka", "bootstrap"), ("redis", "url"))
         )
         self.local = (kafka, redis)
-        self.stack = LocalStack(self.directory, kafka=kafka, redis=redis, detached=detached, settings=settings.stack)
+        self._ready_s = ready_s
+        self.stack = LocalStack(
+            self.directory, kafka=kafka, redis=redis, detached=detached, settings=settings.stack, timeout_s=ready_s
+        )
         self._environment = dict(environment or {})
         if config is not None:
             self._environment[CONFIG] = str(config.absolute())
@@ -104,7 +109,7 @@ class Topology:
         started = self.services.start()
         if started:
             progress(f"starting {', '.join(started)}")
-        self.services.await_ready(progress)
+        self.services.await_ready(progress, deadline_s=self._ready_s)
         return self.settings
 
     def reach(self, progress: Progress) -> Settings:
@@ -126,24 +131,35 @@ class Topology:
             )
             raise ServiceEnded(tails or "the stack was stopped")
 
-    def down(self, *, purge: bool = False) -> list[str]:
-        """Stop everything of this directory, whoever started it; returns what ran."""
-        ran = self.running()
-        self.services.stop_all()
-        self.stack.down(purge=purge)
-        return ran
-
-    def running(self) -> list[str]:
-        """What runs now, by name."""
-        services = [name for name in SERVICES if self.services.pid(name) is not None]
-        servers = self.stack.status() if any(self.local) else []
-        return services + [server.name for server in servers if server.pid is not None]
-
     def missing(self) -> list[str]:
         """What `up` would start, by name."""
         servers = [server.name for server in self.stack.status()] if any(self.local) else []
-        running = self.running()
+        running = running_in(self.directory)
         return [name for name in (*servers, *SERVICES) if name not in running]
+
+
+def running_in(directory: Path) -> list[str]:
+    """What runs of a directory, by name, whoever started it and whatever the settings name."""
+    services, servers = Services(directory, {}), LocalStack(directory).status()
+    return [
+        *(name for name in SERVICES if services.pid(name) is not None),
+        *(server.name for server in servers if server.pid is not None),
+    ]
+
+
+def down(directory: Path, *, purge: bool = False, grace_s: float = 10.0) -> list[str]:
+    """Stop everything of a directory, whoever started it; returns what ran.
+
+    Args:
+        directory: of a topology.
+        purge: also removes data and logs.
+        grace_s: how long a part may take to stop before it is killed.
+    """
+    directory = directory.absolute()
+    ran = running_in(directory)
+    Services(directory, {}, stop_grace_s=grace_s).stop_all()
+    LocalStack(directory, timeout_s=grace_s).down(purge=purge)
+    return ran
 
 
 def addressed(settings: Settings, endpoints: Endpoints) -> Settings:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from redis import Redis
 
@@ -43,17 +44,28 @@ def test_a_service_that_dies_is_reported_at_once_and_a_foreign_kafka_and_redis_a
     assert [name for name in asyncio.run(topics_of(bootstrap)) if name.startswith("hal9-demo-")] == []
 
 
-def test_terminated_in_the_middle_it_cleans_up(command: "Command", until: Until) -> None:
+@pytest.mark.parametrize(
+    ("number", "moment", "code"),
+    [
+        (signal.SIGINT, "creating the neurons", 130),
+        (signal.SIGTERM, "starting flat", 130),
+        (signal.SIGKILL, "creating the topics", -signal.SIGKILL),
+    ],
+)
+def test_however_it_is_ended_nothing_is_left(
+    command: "Command", until: Until, number: signal.Signals, moment: str, code: int
+) -> None:
     process = command.start("demo", "--headless")
-    until(process, "migration started")
-    assert len(command.alive()) > 8
-    process.send_signal(signal.SIGTERM)
+    until(process, moment)
+    assert len(command.alive()) > 2
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert "Traceback" not in err
     assert "never retrieved" not in err
     command.assert_nothing_left()
-    assert list(command.directory.iterdir()) == []
+    if number != signal.SIGKILL:
+        assert list(command.directory.iterdir()) == []
 
 
 def test_a_redis_that_holds_units_is_not_touched(guest: "Command") -> None:
@@ -74,3 +86,17 @@ def test_a_kafka_that_is_not_there_is_named_with_exit_3(command: "Command") -> N
     assert done.returncode == 3
     assert "127.0.0.1:9" in done.stderr
     command.assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--fault", "eror"), "did you mean errors?"),
+        (("--report", "nowhere/report.json"), "there is no directory"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_starts(command: "Command", arguments: tuple[str, str], said: str) -> None:
+    done = command.run("demo", "--headless", *arguments, timeout_s=60)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "starting" not in done.stderr

@@ -45,11 +45,13 @@ def test_up_detached_serves_is_found_again_and_ends_with_down(command: "Command"
     assert "assigned" in command.run("logs", "router", "--lines", "100").stdout
     assert command.run("logs", "ruter").returncode == 2
     assert "would stop flat, hierarchical" in command.run("down", "--dry-run").stdout
-    down = command.run("down", "--purge")
+    # As in the terminal of somebody who typed what `up` said.
+    command.settings = {**command.settings, "HAL9_KAFKA__BOOTSTRAP": said["kafka"], "HAL9_REDIS__URL": said["redis"]}
+    down = command.run("down", "--purge", "-o", "json")
     assert down.returncode == 0, down.stderr
-    assert "router" in down.stdout
+    assert json.loads(down.stdout)["stopped"] == [*SERVICES, "redis", "kafka"]
     command.assert_nothing_left()
-    assert "nothing ran" in command.run("down").stdout
+    assert "nothing runs" in command.run("down").stdout
     assert command.run("logs", "router").returncode == 1
 
 
