@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from hal9.connection import kafka_options
 from hal9.errors import Transient
 from hal9.log.effects import Commit
+from hal9.log.supervision import unbroken
 from hal9.settings.sections import Kafka
 
 
@@ -20,7 +21,7 @@ async def administering(kafka: Kafka, deadline_s: float) -> AsyncIterator[AIOKaf
     admin = AIOKafkaAdminClient(**kafka_options(kafka))
     try:
         async with asyncio.timeout(deadline_s):
-            await admin.start()
+            await unbroken(admin.start())
             yield admin
     except TimeoutError as error:
         raise Transient(f"Kafka at {kafka.bootstrap} did not answer within {deadline_s:g} s") from error

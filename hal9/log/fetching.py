@@ -27,6 +27,7 @@ from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST
 from hal9.log.fetch_request import FetchRequest
 from hal9.log.log_ends import list_offsets
+from hal9.log.supervision import unbroken
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
 
@@ -83,7 +84,7 @@ class Fetching:
         """Connect; raises Unreachable when no broker answers within the deadline of a request."""
         try:
             async with asyncio.timeout(self._kafka.request_timeout_ms / 1000):
-                await self._client.bootstrap()
+                await unbroken(self._client.bootstrap())
         except (KafkaError, OSError) as error:
             raise Unreachable(f"Kafka at {self._kafka.bootstrap}: {error}") from error
 
@@ -154,6 +155,7 @@ class Fetching:
             lane.wake.clear()
             cursors = self._due(lane)
             if not cursors:
+                lane.error = None  # what failed was asked by the other lane since, or is not wanted any more
                 await lane.wake.wait()
                 continue
             for cursor in cursors.values():

@@ -11,14 +11,22 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    GroupAuthorizationFailedError,
+    IllegalStateError,
+    KafkaError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.structs import OffsetAndMetadata
 
 from hal9.connection import kafka_options
 from hal9.errors import Transient
 from hal9.log.connections import open_connections
 from hal9.log.effects import Commit
+from hal9.log.supervision import unbroken
 from hal9.settings.sections import Kafka
+from hal9.telemetry.logs import logger
 
 SESSION_MS = 6_000
 """The shortest that brokers accept by default: after a kill -9 the others take over within about five seconds."""
@@ -26,12 +34,18 @@ HEARTBEAT_MS = 1_000
 REBALANCE_MS = 15_000
 """How long the group waits for a member that drains; several times the drain."""
 METADATA_BYTES = 4_096
-_CHECK_S = 0.2
+HOPELESS = (GroupAuthorizationFailedError, TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
+_CHECK_S = 0.5
 _CLOSE_S = 5.0
+
+_log = logger("log.membership")
 
 
 class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base has no types
-    """One member; `revoked` is awaited before partitions go, `assigned` is called when new ones are known."""
+    """One member; `revoked` is awaited before partitions go, `assigned` is called when new ones are known.
+
+    A consumer that fails is replaced; `lost` is called then, for its partitions may be somebody else's by now.
+    """
 
     def __init__(
         self,
@@ -41,13 +55,19 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base h
         *,
         revoked: Callable[[], Awaitable[None]],
         assigned: Callable[[frozenset[int]], None],
+        lost: Callable[[], None],
     ) -> None:
-        self._topics, self._revoked, self._assigned = topics, revoked, assigned
+        self._kafka, self._group, self._topics = kafka, group, topics
+        self._revoked, self._assigned, self._lost = revoked, assigned, lost
         self.joined = False
-        self.error: BaseException | None = None
-        self._consumer: Any = AIOKafkaConsumer(
-            **kafka_options(kafka),
-            group_id=group,
+        self.replaced = 0
+        self._error: Exception | None = None
+        self._consumer = self._new()
+
+    def _new(self) -> Any:
+        return AIOKafkaConsumer(
+            **kafka_options(self._kafka),
+            group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
@@ -64,7 +84,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base h
 
     async def start(self) -> None:
         """Connect and begin to join."""
-        await self._consumer.start()
+        await unbroken(self._consumer.start())
         self._consumer.subscribe(self._topics, listener=self)
 
     async def stop(self) -> None:
@@ -73,13 +93,38 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base h
             async with asyncio.timeout(_CLOSE_S):
                 await self._consumer.stop()
 
-    async def check(self) -> None:
-        """Raise what went wrong beyond repair; call it now and then, or the group takes this member for dead."""
-        if self.error is not None:
-            raise self.error
-        with suppress(TimeoutError):  # waits while the group is changing
-            async with asyncio.timeout(_CHECK_S):
-                await self._consumer.getmany(timeout_ms=0)
+    async def run(self) -> None:
+        """Stay a member; raises what cannot be mended by joining again."""
+        while True:
+            await asyncio.sleep(_CHECK_S)
+            if self._error is not None:
+                raise self._error
+            try:
+                # Says what went wrong, and tells the group that this member is alive.
+                with suppress(TimeoutError):  # waits while the group is changing
+                    async with asyncio.timeout(_CHECK_S):
+                        await self._consumer.getmany(timeout_ms=0)
+            except HOPELESS:
+                raise
+            except KafkaError as error:
+                _log.warning("membership_lost", group=self._group, error=repr(error))
+                await self._replace()
+
+    async def _replace(self) -> None:
+        """Leave, and join as a new member."""
+        self.joined = False
+        self.replaced += 1
+        self._lost()
+        while True:
+            await self.stop()
+            self._consumer = self._new()
+            try:
+                async with asyncio.timeout(self._kafka.request_timeout_ms / 1000):
+                    await self.start()
+                return
+            except (KafkaError, OSError) as error:
+                _log.warning("not_joined", group=self._group, error=repr(error))
+            await asyncio.sleep(_CHECK_S)
 
     async def commit(self, commits: Mapping[TopicPartition, Commit], deadline_s: float) -> None:
         """Commit positions; raises Transient when they are not stored, or the partitions are no longer ours."""
@@ -97,8 +142,8 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base h
         self.joined = False
         try:
             await self._revoked()
-        except Exception as error:  # noqa: BLE001  aiokafka would only log it; `check` raises it
-            self.error = error
+        except Exception as error:  # noqa: BLE001  aiokafka would only log it; `run` raises it
+            self._error = error
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """The group has settled."""

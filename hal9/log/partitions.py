@@ -86,6 +86,11 @@ class Partitions:
         self.assigned = partitions
         self._vacant.set()
 
+    def lose(self) -> None:
+        """Nothing is ours any more."""
+        self.assigned = frozenset()
+        self.drop_all()
+
     def drop_all(self) -> None:
         """End all incarnations."""
         self._generation += 1

@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaError
 
 from hal9.connection import kafka_options
 from hal9.errors import Transient
+from hal9.log.supervision import unbroken
 from hal9.settings.sections import Kafka
 
 BATCH_BYTES = 512 * 1024
@@ -33,26 +34,27 @@ async def start_producer(kafka: Kafka, deadline_s: float, topics: Sequence[str] 
     )
     try:
         async with asyncio.timeout(deadline_s):
-            await producer.start()
+            await unbroken(producer.start())
             if topics:
                 await producer.client.set_topics(topics)
     except (KafkaError, OSError) as error:
-        await producer.stop()
+        await stop_producer(producer)
         raise Transient(f"Kafka at {kafka.bootstrap}: {error!r}") from error
     except BaseException:
-        await producer.stop()
+        await stop_producer(producer)
         raise
     return producer
 
 
 async def stop_producer(producer: Any) -> None:
-    """Stop without sending what is not sent yet; takes up to the deadline of a request that is under way."""
-    # Its own stop() would first wait until everything is stored, which with a broker gone is never.
-    accumulator = producer._message_accumulator  # noqa: SLF001
-    waiting = [*accumulator._pending_batches, *(b for batches in accumulator._batches.values() for b in batches)]  # noqa: SLF001
-    accumulator.fail_all(KafkaError("the producer was stopped"))
-    for batch in waiting:
-        waiter = batch._drain_waiter  # noqa: SLF001
-        if waiter.done() and not waiter.cancelled():
-            waiter.exception()  # looked at, or asyncio complains that nobody did
-    await producer.stop()
+    """Stop without sending what is not sent yet; takes up to the deadline of a request that is under way.
+
+    Its own `stop` would first wait until everything is stored, which with a broker gone is never.
+    """
+    producer._closed = True  # noqa: SLF001  else it complains when it is collected
+    try:
+        await producer._sender.close()  # noqa: SLF001
+    finally:
+        # Only now: the sender puts a batch whose request failed back in line, and would stumble over one that is done.
+        producer._message_accumulator.fail_all(KafkaError("the producer was stopped"))  # noqa: SLF001
+        await producer.client.close()

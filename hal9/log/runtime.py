@@ -91,7 +91,9 @@ class Runtime:
         made = Service(kafka, topics, group, core_type, make_core, state)
         self.partitions = Partitions(made, self._fetching, self._appender, self.clock, self)
         names = [topics.name(log) for log in core_type.reads]
-        self._membership = Membership(kafka, group, names, revoked=self._revoked, assigned=self.partitions.assign)
+        self._membership = Membership(
+            kafka, group, names, revoked=self._revoked, assigned=self.partitions.assign, lost=self.partitions.lose
+        )
         self.commits = Committing(self._membership)
 
     def __repr__(self) -> str:
@@ -151,6 +153,7 @@ class Runtime:
                 self._control.listen(self._control_moved)
             await until_first(
                 self._fetching.run(),
+                self._membership.run(),
                 self._append(),
                 self._feed(),
                 self._tick(),
@@ -284,7 +287,6 @@ class Runtime:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(COMMIT_S)
-            await self._membership.check()
             self._hooks.each_second(self.cores)
             await self.commits.commit(self.partitions)
             await self._ends.look(cursor for holding in self.partitions for cursor in holding.held_up())

@@ -6,17 +6,19 @@ from ctypes import POINTER, c_char_p, c_int, c_int16, c_size_t, c_void_p
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import GroupAuthorizationFailedError
 
 confluent_kafka = pytest.importorskip("confluent_kafka", reason="its wheel holds the mock cluster")
 
 from hal9.log.effects import Send  # noqa: E402  after the skip
 from hal9.settings.sections import Kafka  # noqa: E402
 from hal9.testing.echo import EchoCore  # noqa: E402
-from hal9.testing.echoing import answered, audit, produce, running, settled, until  # noqa: E402
+from hal9.testing.echoing import answered, audit, produce, running, runtime, settled, until  # noqa: E402
 from hal9.topics import Topics  # noqa: E402
 
-PRODUCE, FETCH, OFFSETS, METADATA, COMMIT, COMMITTED, COORDINATOR = 0, 1, 2, 3, 8, 9, 10
+PRODUCE, FETCH, OFFSETS, COMMIT, COMMITTED, COORDINATOR, JOIN, HEARTBEAT = 0, 1, 2, 8, 9, 10, 11, 12
 TOO_LARGE, NOT_LEADER, NOT_ENOUGH_REPLICAS, NOT_COORDINATOR, LOADING, OUT_OF_ORDER = 10, 6, 19, 16, 14, 45
+UNKNOWN_MEMBER, NOT_ALLOWED = 25, 30
 
 
 class Cluster:
@@ -141,3 +143,28 @@ async def test_what_a_broker_refuses_for_a_while_is_asked_again(
         await until(lambda: instance.commits.done > 0)
     assert await audit(kafka, topics) == []
     assert [fault for core in cores for fault in core.faults] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "replaced"), [(LOADING, 1), (UNKNOWN_MEMBER, 0)], ids=["aiokafka gives up", "aiokafka joins again"]
+)
+async def test_a_member_that_the_group_does_not_know_joins_again(
+    cluster: Cluster, topics: Topics, error: int, replaced: int
+) -> None:
+    kafka, cores = cluster.kafka, list[EchoCore]()
+    async with running(kafka, topics, cores) as instance:
+        await produce(kafka, topics, values("a"))
+        await until(lambda: sum(len(core.served) for core in cores) == 150)
+        cluster.fail(HEARTBEAT, error)
+        await until(lambda: len(cores) == 6 and instance.healthy() == [])
+        assert instance._membership.replaced == replaced
+        await produce(kafka, topics, values("b"))
+        await settled(lambda: answered(kafka, topics), {*values("a"), *values("b")})
+    assert await audit(kafka, topics) == []
+    assert [fault for core in cores for fault in core.faults] == []
+
+
+async def test_who_may_not_join_ends(cluster: Cluster, topics: Topics) -> None:
+    cluster.fail(JOIN, *[NOT_ALLOWED] * 5)
+    with pytest.raises(GroupAuthorizationFailedError):
+        await runtime(cluster.kafka, topics).run()
