@@ -97,8 +97,7 @@ class KafkaServer:
             "format",
             "--config",
             str(self._properties),
-            "--cluster-id",
-            cluster,
+            f"--cluster-id={cluster}",  # one argument: one in 64 ids begins with a dash
         )
         command = (*self._java, "-XX:TieredStopAtLevel=1", *tool)
         maker = Supervised("kafka format", command, log=self._home / "format.log")
