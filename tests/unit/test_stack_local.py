@@ -3,6 +3,7 @@
 import json
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -199,3 +200,14 @@ def test_without_network_up_exits_3_names_the_address_and_leaves_nothing(
     assert done.exit_code == 3
     assert address in done.stderr
     assert [server.state for server in LocalStack(tmp_path / "stack").status()] == ["down", "down"]
+
+
+def test_a_cluster_id_that_begins_with_a_dash_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, program = tmp_path / "said", tmp_path / "java"
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {said}\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setattr("uuid.uuid4", lambda: uuid.UUID(bytes=b"\xf8" + bytes(15)))
+    server = KafkaServer(tmp_path / "home", str(program), [])
+    server.configure(1, 2)
+    server.format()
+    assert "--cluster-id=-AAAAAAAAAAAAAAAAAAAAA" in said.read_text("utf-8").splitlines()
