@@ -97,6 +97,9 @@ def test_limits_are_inclusive() -> None:
     assert request(("deadline-ms", b"%d" % (NOW + 60_000))).rejected is None
     assert request(*[("x", b"y")] * 32).rejected is None
     assert request(("x", b"y" * 8191)).rejected is None
+    assert request(*[("x", b"y")] * 32, ("id", b"1"), ("operation", b"a"), ("deadline-ms", b"%d" % NOW)).rejected == (
+        "expired"
+    ), "what a router adds when it moves a request is not counted"
     assert request(("é" * 3000, b"y" * 2192)).rejected is None
     assert request(value=b"x" * 256 * 1024).rejected is None
     assert request(value=b"x" * (256 * 1024 + 1)).rejected == "too-large"
