@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from redis.exceptions import RedisError
+
 from hal9 import plans
 from hal9.client import Client
 from hal9.control.log import ControlWriter, following
@@ -75,7 +77,10 @@ def _guest(topology: Topology, screen: Screen) -> Iterator[None]:
         yield
     finally:
         topology.services.stop()
-        asyncio.run(leave(settings))
+        try:
+            asyncio.run(leave(settings))
+        except (Hal9Error, RedisError) as error:  # the run may have broken off because one of them is gone
+            screen.say(f"topics {settings.topics.prefix}* and units may have stayed behind: {error}")
 
 
 async def _whole(options: Options, settings: Settings, topology: Topology, fault_file: Path, screen: Screen) -> Report:

@@ -101,10 +101,12 @@ class Session:
         self.board.stage = "measuring the network before"
         self.board.before = await self.network.accuracy()
         began_s = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.network.work(lambda: self._scenario.stage is Stage.OVER))
-            group.create_task(self._direct(began_s))
-        self._traffic_s = time.monotonic() - began_s
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.network.work(lambda: self._scenario.stage is Stage.OVER))
+                group.create_task(self._direct(began_s))
+        finally:
+            self._traffic_s = time.monotonic() - began_s
         self.board.stage = "measuring the network after"
         self.board.after = await self.network.accuracy()
         await self._late_answers()
