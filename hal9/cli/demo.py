@@ -1,12 +1,15 @@
 """`hal9 demo`: a live migration on this machine, with a fault, a rollback and an audit."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hal9.cli.exits import NOT_ACHIEVED
 from hal9.cli.options import Config, Output
+
+if TYPE_CHECKING:
+    from hal9.demo.options import Options
 
 _PLANS, _LATER_PLANS = ("canary",), ("full",)
 _LATER_FAULTS = ("latency", "wrong-answers")
@@ -37,15 +40,9 @@ def demo(
 
     Exit 0 only if what should happen happened (with a fault: a rollback by itself) and the audit at the end holds.
     """
-    import msgspec
-    from rich.console import Console
-
     from hal9.cli.options import settings_for
     from hal9.demo.options import Options
     from hal9.demo.report import FAULTS
-    from hal9.demo.run import run
-    from hal9.demo.screen import LiveScreen, PlainScreen
-    from hal9.demo.summary import summary
     from hal9.errors import ConfigError
 
     _choose("--plan", plan, _PLANS, _LATER_PLANS)
@@ -54,10 +51,21 @@ def demo(
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError(f"--report {report}: there is no directory {report.absolute().parent}")
     settings_for(config)  # wrong ones are told before anything starts
+    _perform(Options(chosen, seconds, rate, config, timeout), headless, report, output)
+
+
+def _perform(options: "Options", headless: bool, report: Path | None, output: Output) -> None:
+    import msgspec
+    from rich.console import Console
+
+    from hal9.demo.run import run
+    from hal9.demo.screen import LiveScreen, PlainScreen
+    from hal9.demo.summary import summary
+
     quiet = headless or output is Output.JSON
-    console = Console(stderr=quiet, highlight=False, soft_wrap=quiet)
+    console = Console(stderr=quiet, highlight=False)
     screen = LiveScreen(console) if console.is_terminal and not quiet else PlainScreen(console)
-    result = run(Options(chosen, seconds, rate, config, timeout), screen)
+    result = run(options, screen)
     body = msgspec.json.format(msgspec.json.encode(result), indent=1)
     if report is not None:
         report.write_bytes(body + b"\n")
