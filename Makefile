@@ -4,7 +4,7 @@
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := hal9 services schemas systems stack
+PACKAGES := hal9 services schemas systems stack simulation
 # The first Python on PATH that is new and old enough; `make PYTHON=... setup` names another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)

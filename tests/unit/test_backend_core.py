@@ -6,10 +6,10 @@ import pytest
 
 from hal9 import wire
 from hal9.backend.core import BackendCore
-from hal9.testing.applied import answered
-from hal9.testing.history import change_of
 from hal9.testing.runtime import MemoryRuntime
-from hal9.testing.stage import Stage, headers
+from simulation.applied import answered
+from simulation.history import change_of
+from simulation.stage import Stage, headers
 
 KEY = b"a0"  # in the lower half of the buckets
 EVERYBODY = ("router", "flat", "hierarchical", "migrator")

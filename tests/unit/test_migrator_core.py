@@ -6,14 +6,14 @@ import pytest
 
 from hal9 import wire
 from hal9.errors import Poison
-from hal9.testing.history import change_of
-from hal9.testing.stage import Stage, headers
 from schemas.base import FLAT, HIERARCHICAL, decode, encode
 from schemas.control import Backfill, Pin
 from schemas.control import decoder as control_decoder
 from schemas.reports import quarantined_decoder
 from schemas.state import seal_decoder
 from services.migrator.core import MigratorCore
+from simulation.history import change_of
+from simulation.stage import Stage, headers
 
 LOW, HIGH = b"a0", b"a1"  # in the lower and in the upper half of the buckets
 

@@ -4,11 +4,11 @@ import pytest
 
 from hal9 import wire
 from hal9.keys import partition_of
-from hal9.testing.cast import DEADLINE_MS
-from hal9.testing.stage import BEGINNING_MS, Stage, headers
 from schemas.base import decode
 from schemas.reports import quarantined_decoder
 from schemas.state import marker_decoder
+from simulation.cast import DEADLINE_MS
+from simulation.stage import BEGINNING_MS, Stage, headers
 
 KEY = b"a0"  # in the lower half of the buckets
 

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from hal9.keys import partition_of
 from hal9.telemetry.tracing import OtelTracer, make_provider, parse_traceparent
 from hal9.testing.memory import Stored
-from hal9.testing.stage import Stage, headers
+from simulation.stage import Stage, headers
 
 KEY = b"a0"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

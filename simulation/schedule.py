@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hal9.testing.chance import Chance
 from schemas.base import FLAT, HIERARCHICAL, System
+from simulation.chance import Chance
 
 KEYS = (b"a0", b"a1", b"c0")
 """Neuron ids: by the route salt of migration `hal9` in the lower, the upper and the lower half of the buckets."""

@@ -4,29 +4,24 @@ The schedules are those of the protocol's model (`World` there): every step of e
 acknowledgement is one move that chance picks, among crashes, zombies, late appends, repeated ids, deadlines, forced
 seals, compaction and changes of the route. At the end all faults stop, everything runs until nothing moves, and the
 invariants are checked. One seed is one schedule: the same always.
-
-    python -m hal9.testing.world --first 0 --count 600     # search; prints the seeds that violate something
-    python -m hal9.testing.world --seed 17 --trace          # one seed, step by step
 """
 
-import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 
 from hal9.control.reducer import ROUTE_SALT, salt
 from hal9.errors import Hal9Error
-from hal9.testing.cast import MIGRATION, SERVICES
-from hal9.testing.chance import Chance
-from hal9.testing.clients import Clients
-from hal9.testing.history import CHANGES, REPLICA, Violation, Witness
-from hal9.testing.instances import Instances
-from hal9.testing.invariants import Evidence, check
 from hal9.testing.memory import MemoryLogs, Name
-from hal9.testing.rest import at_rest
 from hal9.testing.runtime import MemoryRuntime
-from hal9.testing.schedule import KINDS, Schedule, draw
 from schemas.base import FLAT
+from simulation.cast import MIGRATION, SERVICES
+from simulation.chance import Chance
+from simulation.clients import Clients
+from simulation.history import CHANGES, REPLICA, Violation, Witness
+from simulation.instances import Instances
+from simulation.invariants import Evidence, check
+from simulation.rest import at_rest
+from simulation.schedule import Schedule, draw
 
 BEGINNING_MS = 1_700_000_000_000
 PATIENCE_MS = (20, 200, 1000, 2000, 2000)
@@ -216,40 +211,3 @@ class World:
         )
         check(evidence)
         at_rest({service: holder for service in SERVICES if (holder := self.instances.holder(service))}, evidence)
-
-
-def one(seed: int, *, kind: int | None = None, trace: bool = False) -> tuple[str | None, World]:
-    """Play one seed: what it violates (None: nothing), and the world it left."""
-    world = World(seed, kind=kind, trace=trace)
-    try:
-        world.run()
-    except Violation as violation:
-        return str(violation), world
-    return None, world
-
-
-def main(arguments: list[str]) -> int:
-    """Search seeds, or play one; 1 if anything was violated."""
-    parser = argparse.ArgumentParser(description="Seeded schedules of the hand-over, over the real cores.")
-    parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--count", type=int, default=600)
-    parser.add_argument("--kind", type=int, default=None, choices=range(len(KINDS)), help="default: seed modulo 6")
-    parser.add_argument("--seed", type=int, default=None, help="play this one alone")
-    parser.add_argument("--trace", action="store_true", help="print every step")
-    chosen = parser.parse_args(arguments)
-    seeds = range(chosen.first, chosen.first + chosen.count) if chosen.seed is None else [chosen.seed]
-    found = 0
-    for seed in seeds:
-        violation, world = one(seed, kind=chosen.kind, trace=chosen.trace)
-        for line in world.trace or ():
-            sys.stdout.write(f"{line}\n")
-        if violation is not None:
-            found += 1
-            sys.stdout.write(f"seed {seed}: {violation}\n")
-            sys.stdout.flush()
-    sys.stdout.write(f"{len(seeds)} schedules, {found} violations\n")
-    return min(found, 1)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -7,11 +7,11 @@ from hal9 import wire
 from hal9.backend.core import BackendConfig, FlatCore, HierarchicalCore
 from hal9.backend.handler import BatchHandler, Handler, as_batch
 from hal9.log.effects import PartitionCore
-from hal9.testing.applied import AppliedHandler
 from schemas.base import FLAT, HIERARCHICAL, Tree
 from services.migrator.core import MigratorConfig, MigratorCore
 from services.router.core import RouterConfig, RouterCore
 from services.router.outcomes import OutcomeBook
+from simulation.applied import AppliedHandler
 
 MIGRATION = "hal9"
 DEADLINE_MS = 60_000

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from hal9.control.reducer import ControlState
 from hal9.log.effects import PartitionCore, Send
-from hal9.testing.cast import MIGRATION, SERVICES, cast
-from hal9.testing.chance import Chance
 from hal9.testing.memory import MemoryGroup, MemoryLogs, Name
 from hal9.testing.runtime import MemoryRuntime
-from hal9.testing.schedule import Schedule
 from schemas.base import SYSTEMS
 from services.migrator.core import MigratorCore
+from simulation.cast import MIGRATION, SERVICES, cast
+from simulation.chance import Chance
+from simulation.schedule import Schedule
 
 Sends = dict[Name, deque[tuple[Send, int]]]
 Move = Callable[[], object]

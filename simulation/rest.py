@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from hal9.backend.core import BackendCore
-from hal9.testing.history import Violation, chains
-from hal9.testing.invariants import Evidence
 from hal9.testing.runtime import MemoryRuntime
+from simulation.history import Violation, chains
+from simulation.invariants import Evidence
 
 
 def at_rest(holders: Mapping[str, MemoryRuntime], evidence: Evidence) -> None:

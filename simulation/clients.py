@@ -2,15 +2,15 @@
 
 from hal9 import wire
 from hal9.control.reducer import ControlState, fold
-from hal9.testing.applied import MUTATING
-from hal9.testing.cast import MIGRATION
-from hal9.testing.chance import Chance
-from hal9.testing.history import Violation
-from hal9.testing.invariants import Asked, first_answers
 from hal9.testing.memory import MemoryLogs
-from hal9.testing.schedule import Schedule
 from schemas.base import encode
 from schemas.control import AnyControl, Backfill, Pin, Rollback, Route, Start
+from simulation.applied import MUTATING
+from simulation.cast import MIGRATION
+from simulation.chance import Chance
+from simulation.history import Violation
+from simulation.invariants import Asked, first_answers
+from simulation.schedule import Schedule
 
 
 class Clients:

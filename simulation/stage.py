@@ -10,12 +10,12 @@ from typing import Any
 from hal9 import wire
 from hal9.control.reducer import ControlState, fold
 from hal9.log.effects import Headers, PartitionCore
-from hal9.testing.cast import MIGRATION, cast
-from hal9.testing.history import Violation
 from hal9.testing.memory import MemoryGroup, MemoryLogs, Stored
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import encode
 from schemas.control import Route
+from simulation.cast import MIGRATION, cast
+from simulation.history import Violation
 
 BEGINNING_MS = 1_700_000_000_000
 ROUNDS = 1_000

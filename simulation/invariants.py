@@ -1,6 +1,6 @@
 """What must hold at rest after any schedule (DESIGN section 7, last paragraph; `check` in the protocol's model).
 
-Everything is judged from the logs and from what the clients sent; only `hal9.testing.rest` looks
+Everything is judged from the logs and from what the clients sent; only `simulation.rest` looks
 into cores.
 """
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from hal9 import wire
 from hal9.control.reducer import ControlState
-from hal9.testing.applied import answered, applied
-from hal9.testing.history import CHANGES, Change, Violation, chains, markers, store
 from hal9.testing.memory import MemoryLogs, Stored
 from schemas.base import FLAT, SYSTEMS, Tree, decode
 from schemas.reports import divergence_decoder
+from simulation.applied import answered, applied
+from simulation.history import CHANGES, Change, Violation, chains, markers, store
 
 
 @dataclass(slots=True)

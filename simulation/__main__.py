@@ -1,0 +1,51 @@
+"""`python -m simulation`: search seeds, or play one; exits 1 if a promise was broken."""
+
+import argparse
+import sys
+import time
+
+from simulation.rules import RULES, without
+from simulation.schedule import KINDS
+from simulation.search import Search, found, one
+
+
+def _arguments(given: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="simulation", description="Seeded schedules of the hand-over, on the real cores."
+    )
+    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--count", type=int, default=600, help="how many seeds")
+    parser.add_argument("--kind", type=int, choices=range(len(KINDS)), help=f"default: seed modulo {len(KINDS)}")
+    parser.add_argument("--seed", type=int, help="play this one alone")
+    parser.add_argument("--trace", action="store_true", help="with --seed: print every step")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--without", action="append", default=[], choices=sorted(RULES), help="take a rule away")
+    return parser.parse_args(given)
+
+
+def _play(seed: int, kind: int | None, trace: bool) -> int:
+    violation, world = one(seed, kind=kind, trace=trace)
+    for line in world.trace or ():
+        print(line)
+    print(f"seed {seed}: {violation or 'no violation'}")
+    return int(violation is not None)
+
+
+def main(given: list[str]) -> int:
+    """Search seeds, or play one; 1 if anything was violated."""
+    chosen = _arguments(given)
+    if chosen.seed is not None:
+        with without(*chosen.without):
+            return _play(chosen.seed, chosen.kind, chosen.trace)
+    began, violations = time.monotonic(), 0
+    seeds = range(chosen.first, chosen.first + chosen.count)
+    for result in found(Search(chosen.kind, tuple(chosen.without)), seeds, chosen.jobs):
+        if result.violation is not None:
+            violations += 1
+            print(f"seed {result.seed}: {result.violation}", flush=True)
+    print(f"{len(seeds)} schedules, {violations} violations, {time.monotonic() - began:.0f} s")
+    return min(violations, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
