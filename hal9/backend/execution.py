@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from hal9.backend.handler import BatchHandler, Item, Refused, Result
-from hal9.backend.store import EncodeError, State, envelope
+from hal9.backend.store import EncodeError, State, envelope, too_large
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +79,4 @@ def _encoded(state: object, answer: bytes | None, limits: Limits) -> tuple[str |
         value = envelope(state, answer)
     except EncodeError:
         return "bad-state", b""
-    return ("state-too-large", b"") if len(value) > limits.state_bytes + len(answer or b"") + 64 else (None, value)
+    return ("state-too-large", b"") if too_large(value, answer, limits.state_bytes) else (None, value)

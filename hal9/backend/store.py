@@ -15,6 +15,7 @@ from schemas.base import decode, encode
 from schemas.state import Envelope, envelope_decoder
 
 State = dict[str, Any]
+_ENVELOPE_BYTES = 64
 
 
 @dataclass(slots=True)
@@ -61,6 +62,11 @@ def read_change(record: Record) -> tuple[wire.Change, Envelope]:
 def envelope(state: State | None, answer: bytes | None) -> bytes:
     """The value of a state record; TypeError or OverflowError if the state is no msgpack tree."""
     return encode(Envelope(state=state, answer=answer))
+
+
+def too_large(value: bytes, answer: bytes | None, limit: int) -> bool:
+    """Whether the state in an encoded envelope has more than `limit` bytes (the envelope's own few apart)."""
+    return len(value) > limit + len(answer or b"") + _ENVELOPE_BYTES
 
 
 class Store:

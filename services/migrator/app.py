@@ -49,6 +49,7 @@ class MigratorRole:
             to_unit=lambda neuron, layer: copy_of_neuron(neuron, layer=layer),
             to_neuron=copy_of_unit,
             force_seal_ms=settings.migrator.force_seal_ms,
+            state_bytes=settings.system.state_bytes,
             backfill_rate=settings.migrator.backfill_rate / settings.topics.partitions,
             backfill_burst=max(1.0, settings.migrator.backfill_burst / settings.topics.partitions),
         )

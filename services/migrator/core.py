@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from hal9 import wire
 from hal9.backend.core import CHANGES, REPLICA
-from hal9.backend.store import envelope, read_change
+from hal9.backend.store import envelope, read_change, too_large
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.errors import Poison
 from hal9.keys import bucket_of, key_error
@@ -21,7 +21,7 @@ from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System, Tree, encode, other
 from schemas.control import Pin, Settled
-from schemas.state import Claim, Marker, RouteMark, Seal
+from schemas.state import Claim, Envelope, Marker, RouteMark, Seal
 from services.migrator.backfill import Backfill, TokenBucket
 
 METADATA_BYTES = 4000
@@ -44,6 +44,8 @@ class MigratorConfig:
     force_seal_ms: float = 3_000
     backfill_rate: float = 2_000
     backfill_burst: float = 2_000
+    state_bytes: int = 384 * 1024
+    """Greatest state, in bytes of msgpack: a unit may be larger than its neuron, and then no system could write it."""
 
 
 @dataclass(slots=True)
@@ -274,7 +276,7 @@ class MigratorCore:
             known = self._versions[target].get(key, (0, -1))[0]
             if change.version < known or (change.version == known and record.value is not None):
                 return False
-            value = None if record.value is None else envelope(self._mapped(system, key, found.state), found.answer)
+            value = None if record.value is None else self._encoded(system, key, found)
         except Poison as error:
             self._quarantine(system, record, error, now_ms)
             return False
@@ -284,6 +286,12 @@ class MigratorCore:
         copied = Copied(system, record.offset, key, change.version)
         self._append(target, key, value, wire.change_headers(change, self.partition, self.terms[target]), copied)
         return True
+
+    def _encoded(self, system: System, key: bytes, found: Envelope) -> bytes:
+        value = envelope(self._mapped(system, key, found.state), found.answer)
+        if too_large(value, found.answer, self.config.state_bytes):
+            raise Poison("state-too-large", f"{len(value)} bytes at {other(system)}, over {self.config.state_bytes}")
+        return value
 
     def _mapped(self, system: System, key: bytes, state: Tree | None) -> Tree | None:
         if state is None:

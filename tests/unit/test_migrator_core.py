@@ -263,6 +263,17 @@ def test_what_cannot_be_mapped_is_quarantined_and_its_key_pinned_where_it_is() -
     assert headers(stage.records("responses")[-1])["served-by"] == "flat"
 
 
+def test_a_copy_larger_than_a_system_may_hold_is_quarantined_and_its_key_pinned_where_it_is() -> None:
+    stage = Stage("router", "flat", "migrator", to_unit=lambda s: {**s, "padding": "x" * 400_000}).run()
+    stage.ask(LOW, "mut", b"x")
+    stage.run().pass_time(100)
+    (record,) = stage.records("quarantine", 0)
+    assert decode(quarantined_decoder, record.value).reason == "state-too-large"
+    assert copies(stage, "units.replica") == []
+    pins = [decode(control_decoder, record.value) for record in stage.logs["control", 0]]
+    assert [pin.keys for pin in pins if isinstance(pin, Pin)] == [[LOW.decode()]]
+
+
 @pytest.mark.parametrize("value", [None, b"\xc1", b""])
 def test_garbage_in_a_change_log_stops_nothing(value: bytes | None) -> None:
     stage = Stage("router", "flat", "migrator").run()
