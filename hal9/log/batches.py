@@ -13,11 +13,16 @@ from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBa
 from aiokafka.record.util import decode_varint
 
 from hal9.log.effects import Headers, Record
+from hal9.log.uncompressing import BATCH_BYTES, codec_of, uncompressed
 
 _LENGTH = struct.Struct(">qi")
 """Base offset, and how many bytes of the batch follow."""
 _MAGIC_AT = 16
 _MAGIC = 2
+PIECE_BYTES = 8 * 1024 * 1024
+"""What batches may take in memory before the others of the same fetch are left for the next one."""
+_RECORD_BYTES = 100
+"""What a record takes beside its key and value, about."""
 
 
 @dataclass(slots=True)
@@ -53,53 +58,58 @@ class Piece:
 
 
 def parse(data: bytes | memoryview, offset: int) -> Piece:
-    """The records from `offset` on in the record batches `data`; a batch cut off at the end is left out.
+    """The records from `offset` on in the record batches `data`.
+
+    A batch cut off at the end is left out, and so is what follows batches that unpacked to much.
 
     Raises:
         CorruptRecordException: a checksum is wrong, so the bytes are not what the broker stored; or the format is old.
     """
     piece = Piece([], offset, [])
     view = memoryview(data)
-    position, size = 0, len(view)
-    while position + _LENGTH.size <= size:
+    position, size, unpacked = 0, len(view), 0
+    while position + _LENGTH.size <= size and unpacked < PIECE_BYTES:
         _, length = _LENGTH.unpack_from(view, position)
         end = position + _LENGTH.size + length
         if end > size:
             break
-        _batch(view[position:end], piece)
+        unpacked += _batch(view[position:end], piece)
         position = end
     return piece
 
 
-def _batch(data: memoryview, piece: Piece) -> None:
+def _batch(data: memoryview, piece: Piece) -> int:
+    """Add a batch to `piece`; about what memory it took, which is as much as can be if it was too much."""
     if data[_MAGIC_AT] != _MAGIC:
         raise CorruptRecordException(f"record batch of format {data[_MAGIC_AT]}, not {_MAGIC}")
-    batch = DefaultRecordBatch(data)
+    batch, plain, taken = DefaultRecordBatch(data), data, len(data)
     if not batch.validate_crc():
         raise CorruptRecordException(f"checksum of the batch at offset {batch.base_offset} is wrong")
     start = piece.next_offset
     if batch.next_offset <= start:
-        return
+        return 0
     if not batch.is_control_batch:
         try:
+            if codec_of(data):
+                plain = memoryview(uncompressed(data))
+                batch = DefaultRecordBatch(plain)
             records = list(batch)
-        except Exception:  # noqa: BLE001  what a parser or a codec raises for bytes it cannot read
-            records = _one_by_one(data, piece)
+        except Exception as error:  # noqa: BLE001  what a parser or a codec raises for bytes it cannot read
+            records = _one_by_one(plain, piece, error)
+        taken = BATCH_BYTES if codec_of(plain) else len(plain) + _RECORD_BYTES * len(records)
         if batch.base_offset < start:
             records = [record for record in records if record.offset >= start]
         piece.records += records
     # Compaction may have taken the last records of a batch: the next fetch begins after it all the same.
     piece.next_offset = batch.next_offset
+    return taken
 
 
-def _one_by_one(data: memoryview, piece: Piece) -> list[Any]:
+def _one_by_one(data: memoryview, piece: Piece, reason: Exception) -> list[Any]:
     batch = _DefaultRecordBatchPy(data)
-    try:
-        iter(batch)  # uncompresses
-    except Exception as error:  # noqa: BLE001  each codec has errors of its own
-        piece.damaged.append(
-            Damaged(batch.base_offset, batch.first_timestamp, f"the batch cannot be uncompressed: {error!r}")
-        )
+    if codec_of(data):
+        what = f"the batch cannot be uncompressed: {reason!r}"
+        piece.damaged.append(Damaged(batch.base_offset, batch.first_timestamp, what))
         return []
     buffer, position = batch._buffer, batch._pos  # noqa: SLF001
     append_time = batch.max_timestamp if batch.timestamp_type else None

@@ -91,6 +91,10 @@ class Cursor:
         self.records += records
         self.offset = piece.next_offset
 
+    def seen(self, end: int) -> None:
+        """The log ends at `end`, by another question than a fetch."""
+        self.highwater = max(self.highwater, end)
+
     def take(self, limit: int) -> list[Record]:
         """Up to `limit` of the fetched records; `position` moves behind them."""
         if len(self.records) <= limit:

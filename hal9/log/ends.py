@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from aiokafka import TopicPartition
 
 from hal9.errors import Transient
-from hal9.log.cursor import Cursor
 from hal9.log.fetching import Fetching
 from hal9.log.holding import Holding
 from hal9.telemetry.logs import logger
+from hal9.topics import Topics
 
 _log = logger("log.ends")
 
@@ -17,14 +18,14 @@ _log = logger("log.ends")
 class Ends:
     """Asks for holdings; one that is dropped meanwhile is not answered."""
 
-    def __init__(self, fetching: Fetching) -> None:
-        self._fetching = fetching
+    def __init__(self, fetching: Fetching, topics: Topics) -> None:
+        self._fetching, self._topics = fetching, topics
         self._asked: dict[TopicPartition, list[tuple[Holding, Callable[[int], None]]]] = {}
         self._wake = asyncio.Event()
 
-    def ask(self, at: TopicPartition, holding: Holding, then: Callable[[int], None]) -> None:
+    def ask(self, log: str, holding: Holding, then: Callable[[int], None]) -> None:
         """Call `then` with the end of a log as it is from now on."""
-        self._asked.setdefault(at, []).append((holding, then))
+        self._asked.setdefault(self._place(log, holding.partition), []).append((holding, then))
         self._wake.set()
 
     async def run(self) -> None:
@@ -46,13 +47,24 @@ class Ends:
                     if not holding.dropped:
                         then(ends[at])
 
-    async def look(self, cursors: Iterable[Cursor]) -> None:
-        """Tell cursors that are not fetched for how far their logs have grown."""
-        by_place = {TopicPartition(cursor.topic, cursor.partition): cursor for cursor in cursors}
-        if not by_place:
+    async def look(self, holdings: Iterable[Holding], *, claimed: bool) -> None:
+        """See how far logs have grown that nobody fetches from, all with one question.
+
+        Those are the logs that a core does not want now and, if `claimed`, the claimed ones of which nothing was heard.
+        """
+        told: dict[TopicPartition, Callable[[int], None]] = {}
+        for holding in holdings:
+            for cursor in holding.held_up():
+                told[cursor.at] = cursor.seen
+            for log in holding.unwatched() if claimed else ():
+                told[self._place(log, holding.partition)] = partial(holding.grown, log)
+        if not told:
             return
         try:
-            for at, end in (await self._fetching.ends(by_place)).items():
-                by_place[at].highwater = max(end, by_place[at].highwater)
+            for at, end in (await self._fetching.ends(told)).items():
+                told[at](end)
         except Transient as error:
             _log.warning("lag_unknown", error=str(error))
+
+    def _place(self, log: str, number: int) -> TopicPartition:
+        return TopicPartition(self._topics.name(log), number)

@@ -4,6 +4,7 @@ What a core asks for is passed on after each call; after `drop` nothing reaches 
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from aiokafka import TopicPartition
@@ -107,6 +108,16 @@ class Holding:
         """Cursors that are not fetched for, so that they do not learn how their log grows."""
         return [cursor for cursor in self._cursors.values() if not cursor.wanted()]
 
+    def unwatched(self) -> list[str]:
+        """Claimed logs of which nothing was heard since this was asked last: somebody else may have written there."""
+        return [log for log, tail in self._tails.items() if tail.still()]
+
+    def grown(self, log: str, end: int) -> None:
+        """A claimed log ends at `end` now: read up to there what was not read yet."""
+        if not self.dropped:
+            self._tails[log].until(end)
+            self._read_or_rest(log)
+
     # ------------------------------------------------------------------ what the core is told
     def pump(self) -> bool:
         """Hand a chunk of each log over; whether more is there to be handed over now."""
@@ -160,7 +171,7 @@ class Holding:
             self._drain()
             return
         if news is Acked.UNKNOWN:
-            self._keeper.ask_end(self, log, self._bound(log))
+            self._keeper.ask_end(self, log, partial(self.grown, log))
         self._read_or_rest(log)
 
     def tick(self) -> None:
@@ -198,13 +209,6 @@ class Holding:
             self._drain()
 
         return answer
-
-    def _bound(self, log: str) -> Callable[[int], None]:
-        def bound(end: int) -> None:
-            self._tails[log].until(end)
-            self._read_or_rest(log)
-
-        return bound
 
     def _read_or_rest(self, log: str) -> None:
         """A claimed log is read only while its tail wants it."""

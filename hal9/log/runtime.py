@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from hal9.errors import Poison, Transient, Unreachable
@@ -41,6 +40,8 @@ DEADLINE_S = 5.0
 REVOKE_DRAIN_S = 1.0
 """How long partitions that go elsewhere may finish what is in flight; whoever takes over goes on with the rest."""
 STOP_DRAIN_S = 5.0
+LOOK_EVERY = 5
+"""In how many seconds a claimed log is looked at that has not moved: compaction waits for far longer than that."""
 _PAUSE_S = 0.2
 
 _log = logger("log.runtime")
@@ -85,7 +86,7 @@ class Runtime:
         self._work = asyncio.Event()
         self._stopping, self._finished = asyncio.Event(), asyncio.Event()
         self._fetching = Fetching(kafka, self._moved, self._unreadable)
-        self._ends = Ends(self._fetching)
+        self._ends = Ends(self._fetching, topics)
         self._appender = Appender(kafka, topics, self.clock)
         state = (lambda: control.state) if control is not None else (lambda: None)
         made = Service(kafka, topics, group, core_type, make_core, state)
@@ -253,8 +254,7 @@ class Runtime:
 
     def ask_end(self, holding: Holding, log: str, then: Callable[[int], None]) -> None:
         """See `hal9.log.holding.Keeper`."""
-        at = TopicPartition(self._topics.name(log), holding.partition)
-        self._ends.ask(at, holding, then)
+        self._ends.ask(log, holding, then)
 
     def _unreadable(self, cursor: Cursor, damaged: Damaged) -> None:
         self.damaged += 1
@@ -285,8 +285,10 @@ class Runtime:
 
     # ------------------------------------------------------------------ once a second
     async def _keep(self) -> None:
+        seconds = 0
         while True:
             await asyncio.sleep(COMMIT_S)
+            seconds += 1
             self._hooks.each_second(self.cores)
             await self.commits.commit(self.partitions)
-            await self._ends.look(cursor for holding in self.partitions for cursor in holding.held_up())
+            await self._ends.look(self.partitions, claimed=seconds % LOOK_EVERY == 0)

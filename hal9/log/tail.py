@@ -2,7 +2,8 @@
 
 If an acknowledged offset is the next one expected, nobody wrote between, and what was sent is what would be read: it is
 handed over without a fetch. Otherwise somebody did (a forced seal, another claim), and everything up to the own record
-is read from the log, once and in order. Pure.
+is read from the log, once and in order. A tail that does not move learns nothing that way, so now and then somebody
+must look whether the log has grown behind it (`still`, `until`): what a zombie leaves there must not stay. Pure.
 """
 
 from enum import Enum
@@ -25,12 +26,13 @@ class Tail:
         reading: the log itself is being read, up to `target` (None: that is not known yet).
     """
 
-    __slots__ = ("position", "reading", "target")
+    __slots__ = ("_seen", "position", "reading", "target")
 
     def __init__(self, start: int) -> None:
         # From the start on until the first own record, the claim, is acknowledged and read.
         self.position, self.reading = start, True
         self.target: int | None = None
+        self._seen = -1
 
     def __repr__(self) -> str:
         state = f", reading up to {self.target}" if self.reading else ""
@@ -55,6 +57,12 @@ class Tail:
         """Read at least up to `end`."""
         self.reading, self.target = True, max(end, self.target or 0)
         self._arrive(end)
+
+    def still(self) -> bool:
+        """Whether it rests where it rested when this was asked last, so that nothing is known of who else wrote."""
+        still = not self.reading and self.position == self._seen
+        self._seen = self.position
+        return still
 
     def read(self, position: int) -> None:
         """The log was handed over up to `position`."""

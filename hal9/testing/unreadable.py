@@ -1,4 +1,4 @@
-"""Records as no client writes them, but as a broker takes them: with a header name that is not UTF-8."""
+"""Records as no client writes them, but as a broker takes them: a header name that is not UTF-8, a bomb."""
 
 import struct
 
@@ -21,10 +21,21 @@ async def append_unreadable(producer: AIOKafkaProducer, topic: str, partition: i
     at = raw.index(b"XX")
     raw[at : at + 2] = b"\xff\xfe"
     raw[_CRC_AT:_CRC_FROM] = struct.pack(">I", calc_crc32c(bytes(raw[_CRC_FROM:])))
+    await _append(producer, topic, partition, bytes(raw))
+
+
+async def append_bomb(producer: AIOKafkaProducer, topic: str, partition: int, size: int) -> None:
+    """Append one record of `size` bytes, in a batch of some kilobytes."""
+    builder = Builder(2, Builder.CODEC_ZSTD, 0, -1, -1, -1, size + _BATCH_BYTES)
+    builder.append(0, 1, b"bomb", bytes(size), [])
+    await _append(producer, topic, partition, bytes(builder.build()))
+
+
+async def _append(producer: AIOKafkaProducer, topic: str, partition: int, batch: bytes) -> None:
     await producer.partitions_for(topic)
     leader = producer.client.cluster.leader_for_partition(TopicPartition(topic, partition))
     request = ProduceRequest(
-        required_acks=_ACK_ALL, timeout=_TIMEOUT_MS, topics=[(topic, [(partition, bytes(raw))])], transactional_id=None
+        required_acks=_ACK_ALL, timeout=_TIMEOUT_MS, topics=[(topic, [(partition, batch)])], transactional_id=None
     )
     response = await producer.client.send(leader, request)
     code = response.topics[0][1][0][1]

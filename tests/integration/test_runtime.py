@@ -15,10 +15,11 @@ from hal9.log.appender import RecordTooLarge
 from hal9.log.effects import Record, Send
 from hal9.log.fetching import LogReplaced
 from hal9.log.runtime import Hooks, Runtime
+from hal9.log.uncompressing import BATCH_BYTES
 from hal9.settings.sections import Kafka
 from hal9.testing.echo import EchoCore
 from hal9.testing.echoing import answered, audit, produce, read_all, running, runtime, served_by, settled, until
-from hal9.testing.unreadable import append_unreadable
+from hal9.testing.unreadable import append_bomb, append_unreadable
 from hal9.topics import Topics, create
 from schemas.base import decode
 from schemas.control import Route
@@ -171,6 +172,19 @@ async def test_an_unreadable_record_is_quarantined_and_its_neighbours_are_served
         await producer.send_and_wait(topics.name("requests"), b"after", b"k", 0)
         await settled(lambda: answered(kafka, topics), {b"before", b"v0", b"v2", b"after"})
         await settled(lambda: _quarantined(kafka, topics), [("requests", 0, 2, "unreadable", b"k1", b"v1")])
+    assert faults(cores) == []
+
+
+async def test_a_batch_that_unpacks_to_too_much_is_quarantined_and_its_neighbours_are_served(
+    kafka: Kafka, topics: Topics, producer: AIOKafkaProducer
+) -> None:
+    cores: list[EchoCore] = []
+    async with running(kafka, topics, cores):
+        await producer.send_and_wait(topics.name("requests"), b"before", b"k", 0)
+        await append_bomb(producer, topics.name("requests"), 0, 2 * BATCH_BYTES)
+        await producer.send_and_wait(topics.name("requests"), b"after", b"k", 0)
+        await settled(lambda: answered(kafka, topics), {b"before", b"after"})
+        await settled(lambda: _quarantined(kafka, topics), [("requests", 0, 1, "unreadable", None, None)])
     assert faults(cores) == []
 
 

@@ -17,12 +17,12 @@ class Bad(str):
         return b"\xff\xfe"
 
 
-def batch(base: int, *names: str) -> bytes:
+def batch(base: int, *names: str, codec: int = 0) -> bytes:
     builder = _DefaultRecordBatchBuilderPy(
-        2, 0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=0, batch_size=16_384
+        2, codec, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=0, batch_size=16_384
     )
     for number, name in enumerate(names):
-        builder.append(number, 1, b"key", b"value", [(name, b"1")])
+        builder.append(number, 1, b"key", b"value" * 100, [(name, b"1")])
     made = bytearray(builder.build())
     made[:8] = base.to_bytes(8, "big")
     return bytes(made)
@@ -54,3 +54,10 @@ def test_a_batch_that_cannot_be_read_is_passed_over(
     found = records(data, 0)
     assert [record.offset for record in found] == read
     assert found.next_fetch_offset == position
+
+
+def test_a_compressed_batch_is_left_to_a_reader_with_limits() -> None:
+    zstd = 4
+    found = records(batch(0, "a") + batch(1, "b", "c", codec=zstd) + batch(3, "d"), 0)
+    assert [record.offset for record in found] == [0, 3]
+    assert found.next_fetch_offset == 4

@@ -1,18 +1,24 @@
 """Record batches: what aiokafka reads is read the same; what it gives up on is read record by record."""
 
+import resource
 import struct
 
+import cramjam
 import pytest
+from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy as Builder
 from aiokafka.record.util import calc_crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hal9.log.batches import Damaged, parse
+from hal9.log.batches import PIECE_BYTES, Damaged, parse
 from hal9.log.effects import Record
+from hal9.log.uncompressing import BATCH_BYTES, BATCH_RECORDS
 
-GZIP = 1
+GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
+CODECS = [0, GZIP, SNAPPY, LZ4, ZSTD]
+HEADER_BYTES, ATTRIBUTES_AT, COUNT_AT = 61, 21, 57
 At = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
@@ -44,8 +50,8 @@ records = st.lists(
 )
 
 
-@settings(max_examples=50)
-@given(records, records, st.integers(0, 1000), st.sampled_from([0, GZIP]), st.integers(0, 25))
+@settings(max_examples=100)
+@given(records, records, st.integers(0, 1000), st.sampled_from(CODECS), st.integers(0, 25))
 def test_records_come_back_as_they_were_written(
     first: list[At], second: list[At], base: int, codec: int, skip: int
 ) -> None:
@@ -103,7 +109,86 @@ def test_a_record_without_an_end_costs_the_rest_of_its_batch() -> None:
 
 def test_bytes_that_cannot_be_uncompressed_cost_their_batch() -> None:
     data = spoilt(batch([(b"k" * 100, b"v", [])], 3, GZIP), b"\x1f\x8b", b"\x00\x00")
-    piece = parse(data + batch([(b"k", b"v", [])], 4), 3)
-    assert [record.offset for record in piece.records] == [4]
+    data += batch([(b"k", b"v", [])], 4)
+    piece = parse(data, 3)
+    assert [record.offset for record in parse(data, piece.next_offset).records] == [4]
     assert isinstance(piece.damaged[0], Damaged)
     assert "uncompressed" in piece.damaged[0].detail
+
+
+def packed(payload: bytes, codec: int, base: int = 0, count: int = 1) -> bytes:
+    """A batch of that payload as compressed already, with a right checksum."""
+    raw = bytearray(batch([(b"k", b"v", [])], base)[:HEADER_BYTES] + payload)
+    struct.pack_into(">i", raw, 8, len(raw) - 12)
+    struct.pack_into(">h", raw, ATTRIBUTES_AT, codec)
+    struct.pack_into(">i", raw, COUNT_AT, count)
+    struct.pack_into(">I", raw, 17, calc_crc32c(bytes(raw[21:])))
+    return bytes(raw)
+
+
+def snappy_in_one_piece(payload: bytes) -> bytes:
+    return bytes(cramjam.snappy.compress_raw(payload))
+
+
+BOMBS = {
+    "gzip": (GZIP, gzip_encode),
+    "snappy": (SNAPPY, snappy_encode),
+    "snappy in one piece": (SNAPPY, snappy_in_one_piece),
+    "lz4": (LZ4, lz4_encode),
+    "zstd": (ZSTD, zstd_encode),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_costs_its_batch_and_no_memory(name: str) -> None:
+    codec, encode = BOMBS[name]
+    bomb = bytes(encode(bytes(8 * BATCH_BYTES)))
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    data = packed(bomb, codec, 3) + batch([(b"k", b"v", [])], 4)
+    first = parse(data, 3)
+    (found,) = first.damaged
+    assert (found.offset, first.records, first.next_offset) == (3, [], 4)
+    assert "TooMuch" in found.detail
+    assert shown(parse(data, 4).records) == [(4, (b"k", b"v", []))]
+    grown_bytes = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb)
+    assert grown_bytes < 3 * BATCH_BYTES
+
+
+def test_a_length_in_front_that_is_not_true_is_not_believed() -> None:
+    declared = b"\xff\xff\xff\xff\x0f"  # 4 GiB, as a varint
+    (found,) = parse(packed(declared + b"x", SNAPPY, 3), 3).damaged
+    assert "TooMuch" in found.detail
+
+
+def test_more_records_than_a_batch_may_hold_are_not_read() -> None:
+    smallest = b"\x0c\0\0\0\x01\x01\0" * (BATCH_RECORDS + 1)
+    (found,) = parse(packed(bytes(zstd_encode(smallest)), ZSTD, 3, BATCH_RECORDS + 1), 3).damaged
+    assert "TooMuch" in found.detail
+
+
+@pytest.mark.parametrize("codec", [SNAPPY, LZ4, ZSTD, 7])
+@pytest.mark.parametrize("payload", [b"", b"\0", b"\x82SNAPPY\0" + b"\xff" * 30, bytes(range(256))])
+def test_what_is_no_compressed_payload_costs_its_batch(codec: int, payload: bytes) -> None:
+    piece = parse(packed(payload, codec, 3), 3)
+    assert (piece.records, piece.next_offset) == ([], 4)
+    assert [found.offset for found in piece.damaged] == [3]
+
+
+def test_batches_that_unpack_to_much_come_in_more_than_one_piece() -> None:
+    value = bytes(PIECE_BYTES // 4)
+    data = b"".join(packed_record(value, at) for at in range(10))
+    piece = parse(data, 0)
+    assert 4 <= len(piece.records) < 10
+    at, taken = piece.next_offset, len(piece.records)
+    while at < 10:
+        piece = parse(data, at)
+        at, taken = piece.next_offset, taken + len(piece.records)
+    assert taken == 10
+
+
+def packed_record(value: bytes, base: int) -> bytes:
+    builder = Builder(2, ZSTD, 0, -1, -1, -1, 1 << 24)
+    builder.append(0, 1, b"k", value, [])
+    raw = bytearray(builder.build())
+    raw[:8] = struct.pack(">q", base)
+    return bytes(raw)

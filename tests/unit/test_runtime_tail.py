@@ -95,6 +95,32 @@ def test_without_other_writers_the_log_is_read_up_to_the_claim_and_never_again(
             world.ack(known=True)
 
 
+def test_a_tail_is_still_when_nothing_came_since_the_last_look() -> None:
+    tail = Tail(0)
+    assert not tail.still()
+    tail.acked(0, 1)
+    tail.read(1)
+    assert [tail.still(), tail.still(), tail.still()] == [False, True, True]
+    tail.acked(1, 1)
+    assert [tail.still(), tail.still()] == [False, True]
+    tail.until(5)
+    assert not tail.still()
+    tail.read(5)
+    assert [tail.still(), tail.still()] == [False, True]
+
+
+@given(st.integers(0, 5), steps())
+def test_a_look_at_the_end_finds_what_others_wrote_behind_it(start: int, plan: list[tuple[str, int]]) -> None:
+    world = play(start, [*plan, (FOREIGN, 2)])
+    while world.acks:
+        world.ack(known=True)
+    world.tail.until(len(world.log))
+    for _ in range(len(world.log)):
+        world.read(3)
+    assert world.given == list(range(start, len(world.log)))
+    assert not world.tail.reading
+
+
 def test_what_it_does_is_visible() -> None:
     tail = Tail(7)
     assert repr(tail) == "<Tail at 7, reading up to None>"
