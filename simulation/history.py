@@ -1,6 +1,5 @@
-"""What the logs of one partition say happened: the changes that count, in order, per key; answers; stores."""
+"""What the logs of a partition say happened: changes, stores, markers."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -8,16 +7,25 @@ from hal9 import wire
 from hal9.errors import Hal9Error
 from hal9.log.validity import Validity
 from hal9.testing.memory import MemoryLogs, Stored
-from schemas.base import SYSTEMS, System, Tree, decode
+from schemas.base import System, Tree, decode
 from schemas.state import envelope_decoder
 
 CHANGES: Mapping[System, str] = {"flat": "neurons.changes", "hierarchical": "units.changes"}
 REPLICA: Mapping[System, str] = {"flat": "neurons.replica", "hierarchical": "units.replica"}
 RESPONSES: Mapping[System, str] = {"flat": "responses.flat", "hierarchical": "responses.hierarchical"}
+STATE_LOGS = (*CHANGES.values(), *REPLICA.values())
 
 
 class Violation(Hal9Error):
-    """The logs, or a live core, contradict what DESIGN section 7 promises."""
+    """The logs, or a live core, contradict what DESIGN section 7 promises.
+
+    Attributes:
+        promise: the one that was broken, in words that are the same whatever the details.
+    """
+
+    def __init__(self, promise: str, detail: object = "") -> None:
+        super().__init__(f"{promise}: {detail}" if detail else promise)
+        self.promise = promise
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,52 +59,6 @@ def change_of(log: str, record: Stored) -> Change:
         return Change(log, record.offset, key, header, None, None)
     envelope = decode(envelope_decoder, record.value)
     return Change(log, record.offset, key, header, envelope.state, envelope.answer)
-
-
-class Witness:
-    """Judges every record of the change logs as it is appended, so that compaction can hide nothing."""
-
-    def __init__(self, salt: str) -> None:
-        self._validity = {CHANGES[system]: Validity(system=system, salt=salt) for system in SYSTEMS}
-        self.changes: list[Change] = []
-        self.voided = 0
-
-    def saw(self, log: str, record: Stored) -> str:
-        """Judge a record appended to any log; `data`, `void`, `seal` or `claim` for change logs, else empty."""
-        validity = self._validity.get(log)
-        if validity is None:
-            return ""
-        kind = validity.feed(record)
-        if kind == "data":
-            self.changes.append(change_of(log, record))
-        self.voided += kind == "void"
-        return kind
-
-
-def chains(changes: list[Change]) -> dict[bytes, list[Change]]:
-    """Per key the versions 1, 2, 3, ...; Violation if two differ, one is missing, or positions do not grow."""
-    found: dict[bytes, dict[int, Change]] = defaultdict(dict)
-    for change in changes:
-        versions = found[change.key]
-        first = versions.setdefault(change.header.version, change)
-        if first.position != change.position or first.state != change.state:
-            raise Violation(f"two changes with one version count: {first} / {change}")
-    chains: dict[bytes, list[Change]] = {}
-    for key, versions in found.items():
-        missing = set(range(1, max(versions) + 1)) - set(versions)
-        if missing:
-            raise Violation(f"{key!r}: version {min(missing)} is missing")
-        chains[key] = [versions[number] for number in sorted(versions)]
-        _in_order(chains[key])
-    return chains
-
-
-def _in_order(chain: list[Change]) -> None:
-    last = -1
-    for change in chain:
-        if change.position >= 0 and change.position <= last:
-            raise Violation(f"position {change.position} after {last}: {change}")
-        last = max(last, change.position)
 
 
 def store(logs: MemoryLogs, partition: int, system: System, salt: str) -> dict[bytes, Change]:

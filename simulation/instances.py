@@ -1,4 +1,8 @@
-"""The running and the late instances of the services of one partition, and what befalls them."""
+"""The running and the late instances of every service, the partitions they hold, and what befalls them.
+
+An instance is a process: it may hold several partitions, and dies, sleeps and loses its producer as a whole. Several
+may run: the group gives a partition to one of them, the others that still hold it are zombies.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -8,147 +12,271 @@ from hal9.control.reducer import ControlState
 from hal9.log.effects import PartitionCore, Send
 from hal9.testing.memory import MemoryGroup, MemoryLogs, Name
 from hal9.testing.runtime import MemoryRuntime
-from schemas.base import SYSTEMS
+from schemas.base import SYSTEMS, System
 from services.migrator.core import MigratorCore
 from simulation.cast import MIGRATION, SERVICES, cast
-from simulation.chance import Chance
-from simulation.schedule import Schedule
+from simulation.witness import Witness
 
 Sends = dict[Name, deque[tuple[Send, int]]]
-Move = Callable[[], object]
+Place = tuple[str, int]
+"""A service and a partition."""
+
+
+@dataclass(slots=True)
+class Wreck:
+    """Sends of a lost producer: they may land at any time, and nobody hears of it."""
+
+    name: str
+    outgoing: Sends
+
+
+@dataclass(slots=True)
+class Instance:
+    """One process of a service. `joined`: its group knows it, so that it may be given partitions."""
+
+    service: str
+    name: str
+    joined: bool = True
+    paused: bool = False
+    runtimes: list[MemoryRuntime] = field(default_factory=list)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs (or is paused)."""
+        return self.joined or any(runtime.alive for runtime in self.runtimes)
 
 
 @dataclass(slots=True)
 class Instances:
-    """Several instances of a service may run: the group gives the partition to the newest, the others are zombies."""
+    """Every instance by name, and who holds which partition of which service."""
 
-    rng: Chance
-    plan: Schedule
     logs: MemoryLogs
+    partitions: int
+    witness: Witness
     note: Callable[[str], None]
-    all: list[tuple[str, MemoryRuntime]] = field(default_factory=list)
-    debris: list[Sends] = field(default_factory=list)
-    """Sends of lost producers: they may land at any time."""
-    _groups: dict[str, MemoryGroup] = field(default_factory=lambda: {service: MemoryGroup() for service in SERVICES})
-    _makers: dict[str, Callable[[str], PartitionCore]] = field(default_factory=cast)
+    named: dict[str, Instance] = field(default_factory=dict)
+    runtimes: dict[str, MemoryRuntime] = field(default_factory=dict)
+    """By name (`<instance>/<partition>`, an older one with a prime): those that run, or whose sends may still land."""
+    wrecks: dict[str, Wreck] = field(default_factory=dict)
+    holders: dict[Place, MemoryRuntime] = field(default_factory=dict)
+    restarts: list[str] = field(default_factory=list)
+    """Why incarnations ended, of instances that are gone."""
+    takeovers: int = 0
+    _groups: dict[Place, MemoryGroup] = field(default_factory=dict)
+    _makers: list[dict[str, Callable[[str], PartitionCore]]] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict)
 
-    def alive(self) -> Iterator[tuple[str, MemoryRuntime]]:
-        """Those that run (or are paused)."""
-        return ((service, runtime) for service, runtime in list(self.all) if runtime.alive)
+    def __post_init__(self) -> None:
+        self._groups = {(service, p): MemoryGroup() for service in SERVICES for p in range(self.partitions)}
+        self._makers = [cast(p, self.partitions) for p in range(self.partitions)]
 
-    def holder(self, service: str) -> MemoryRuntime | None:
-        """The living instance that the group gives the partition to."""
-        return next((r for name, r in self.alive() if name == service and r.current), None)
+    # ------------------------------------------------------------------ who is there
+    def alive(self, service: str) -> bool:
+        """Whether any process of a service runs."""
+        return any(instance.alive for instance in self.named.values() if instance.service == service)
 
-    def cold_until(self) -> int:
+    def joined(self, service: str) -> list[Instance]:
+        """The instances of a service that its group knows."""
+        return [i for i in self.named.values() if i.service == service and i.joined]
+
+    def holder(self, place: Place) -> MemoryRuntime | None:
+        """The living instance's hold on a partition, if the group still gives it to that."""
+        runtime = self.holders.get(place)
+        return runtime if runtime is not None and runtime.alive else None
+
+    def current(self) -> Iterator[tuple[Place, MemoryRuntime]]:
+        """Every partition of every service that is held."""
+        return ((place, runtime) for place, runtime in self.holders.items() if runtime.alive)
+
+    def fresh_name(self, service: str) -> str:
+        """The name of the next new instance."""
+        return f"{service}-{self._numbers.get(service, 0) + 1}"
+
+    def cold_until(self, partition: int) -> int:
         """From which offset of flat's change log every change was followed."""
-        cores = (runtime.core for service, runtime in self.all if service == "migrator")
-        return max((core.backfill.until or 0 for core in cores if isinstance(core, MigratorCore)), default=0)
+        runtime = self.holders.get(("migrator", partition))
+        core = runtime.core if runtime is not None else None
+        return (core.backfill.until or 0) if isinstance(core, MigratorCore) else 0
 
-    def succeed(self, service: str, now_ms: int) -> None:
-        """A new instance takes the partition over; what ran before it is a zombie from now on."""
-        group = self._groups[service]
+    def found(self, name: str) -> MemoryRuntime | None:
+        """The runtime of this name; if there is none, whoever holds its partition (a shortened script has others)."""
+        runtime = self.runtimes.get(name)
+        if runtime is None:
+            instance, _, partition = name.rstrip("'").partition("/")
+            runtime = self.holders.get((instance.rpartition("-")[0], int(partition)))
+        return runtime if runtime is not None and runtime.alive and not runtime.paused else None
+
+    def _instance(self, name: str) -> Instance | None:
+        found = self.named.get(name)
+        if found is not None and found.alive:
+            return found
+        there = self.joined(name.rpartition("-")[0])
+        return there[0] if there else None
+
+    # ------------------------------------------------------------------ taking partitions over
+    def assign(self, service: str, partition: int, name: str, now_ms: int) -> None:
+        """The group gives a partition to an instance (a new one, if there is none of this name to give it to)."""
+        instance = self.named.get(name)
+        if instance is None or not instance.joined:
+            number = self._numbers[service] = self._numbers.get(service, 0) + 1
+            name = f"{service}-{number}"
+            instance = self.named[name] = Instance(service, name)
+        held = f"{name}/{partition}"
+        while held in self.runtimes:
+            self.runtimes[held].crash()  # the same process: what it held of the partition before is dropped
+            held += "'"
         runtime = MemoryRuntime(
-            f"{service}-{group.generation + 1}",
+            held,
             self.logs,
-            self._makers[service],
-            group,
+            self._makers[partition][service],
+            self._groups[service, partition],
             ControlState(MIGRATION),
+            partition=partition,
             trace=self.note,
         )
-        self.all.append((service, runtime))
+        instance.runtimes.append(runtime)
+        self.runtimes[held] = self.holders[service, partition] = runtime
+        self.takeovers += 1
+        self._tidy()
         runtime.open(now_ms)
 
-    # ------------------------------------------------------------------ what an instance may do next
-    def moves(self, runtime: MemoryRuntime, now_ms: int) -> list[Move]:
-        """What is there for this instance to take in; time and commits apart."""
-        rng = self.rng
-        size = rng.choice((1, 1, 2, 5, 50))
+    def _tidy(self) -> None:
+        for name, runtime in list(self.runtimes.items()):
+            if not runtime.alive and not runtime.outgoing:
+                self.restarts += runtime.restarts
+                del self.runtimes[name]
+                instance = self.named[name.partition("/")[0]]
+                instance.runtimes = [held for held in instance.runtimes if held is not runtime]
 
-        def ack(name: Name) -> Move:
-            return lambda: runtime.deliver_ack(name, now_ms, unknown=rng.hit(0.02))
+    def _vacate(self, instance: Instance, successor: str, now_ms: int) -> None:
+        """Its partitions go to `successor`."""
+        held = [place for place, runtime in self.holders.items() if runtime in instance.runtimes]
+        instance.joined = False
+        for service, partition in held:
+            self.assign(service, partition, successor, now_ms)
+            successor = next(n for n, i in self.named.items() if self.holders[service, partition] in i.runtimes)
 
-        def feed(log: str) -> Move:
-            return lambda: runtime.feed(log, size, now_ms)
+    # ------------------------------------------------------------------ what befalls them: one method per action
+    def crash(self, name: str, share: float, successor: str, now_ms: int) -> bool:
+        """A process is gone; of what it had sent this share may still land."""
+        instance = self._instance(name)
+        if instance is None:
+            return False
+        self.kill(instance, share)
+        self._vacate(instance, successor, now_ms)
+        return True
 
-        found = [ack(name) for name in runtime.acks()] + [feed(log) for log in runtime.readable()]
-        if runtime.asks:
-            found.append(lambda: runtime.answer(now_ms, size))
-        if runtime.behind_control():
-            found.append(lambda: runtime.fold(size, now_ms))
-        return found
+    def kill(self, instance: Instance, share: float) -> None:
+        """The same with nobody to take over."""
+        for runtime in instance.runtimes:
+            runtime.crash()
+            tear(runtime.outgoing, share)
+        instance.joined = False
+        self._tidy()
 
-    def step(self, runtime: MemoryRuntime, now_ms: int, *, calm: bool) -> bool:
-        """One move of one instance; False if there is none. `calm`: time and commits are left to the caller."""
-        if not calm and self.rng.hit(0.1):
-            runtime.commit()
-        if not calm and self.rng.hit(0.2):
-            self.tick(runtime, now_ms)
-            return True
-        moves = self.moves(runtime, now_ms)
-        if moves:
-            self.rng.choice(moves)()
-        return bool(moves)
+    def cut(self, name: str, paused: bool, successor: str, now_ms: int) -> bool:
+        """An instance is cut off from its group, and sleeps or runs on: a zombie."""
+        instance = self._instance(name)
+        if instance is None or not instance.joined:
+            return False
+        self.pause(instance, paused=paused)
+        self._vacate(instance, successor, now_ms)
+        return True
 
-    def tick(self, runtime: MemoryRuntime, now_ms: int, *, calm: bool = False) -> None:
-        """Time passes for one instance; the migrator learns who is dead, or (unless `calm`) believes so wrongly."""
+    def pause(self, instance: Instance, *, paused: bool) -> None:
+        """It sleeps, or goes on where it was."""
+        instance.paused = paused
+        for runtime in instance.runtimes:
+            runtime.paused = paused
+
+    def resume(self, name: str) -> bool:
+        """A sleeping one wakes."""
+        instance = self.named.get(name)
+        if instance is None or not instance.paused:
+            return False
+        self.pause(instance, paused=False)
+        return True
+
+    def lose_producer(self, name: str, share: float, now_ms: int) -> bool:
+        """Its producer fails: new incarnations, and of what was on its way this share may land all the same."""
+        instance = self._instance(name)
+        if instance is None or instance.paused:
+            return False
+        for runtime in list(instance.runtimes):
+            if runtime.alive:
+                lost = runtime.lose_producer(now_ms)
+                tear(lost, share)
+                wreck = Wreck(f"{runtime.name}~{len(self.wrecks) + 1}", lost)
+                self.wrecks[wreck.name] = wreck
+        return True
+
+    def stop(self, name: str, successor: str, now_ms: int) -> bool:
+        """A clean stop: what is done is committed, then it leaves."""
+        instance = self._instance(name)
+        if instance is None or instance.paused or not instance.joined:
+            return False
+        for runtime in instance.runtimes:
+            self.commit(runtime)
+            runtime.crash()
+        self._vacate(instance, successor, now_ms)
+        return True
+
+    def rebalance(self, service: str, partition: int, to: str, how: str, now_ms: int) -> bool:
+        """A partition goes to another instance. `how`: `drained` (committed, then dropped), `dropped`, `unaware`."""
+        runtime = self.holder((service, partition))
+        if runtime is None or runtime.name.partition("/")[0] == to:
+            return False
+        if how == "drained":
+            self.commit(runtime)
+        if how != "unaware":
+            runtime.crash()
+        self.assign(service, partition, to, now_ms)
+        return True
+
+    # ------------------------------------------------------------------ what they do: one method per action
+    def commit(self, runtime: MemoryRuntime) -> None:
+        """Commit what the core says; the witness sees to it that it is not too much."""
+        if runtime.commit():
+            service = runtime.name.rpartition("-")[0]
+            group = self._groups[service, runtime.partition]
+            self.witness.committed(service, runtime.partition, group.committed)
+
+    def tick(self, runtime: MemoryRuntime, believed_dead: System | None, now_ms: int) -> None:
+        """Time passes for one; the migrator learns who is dead, or believes so wrongly."""
         core = runtime.core
         if isinstance(core, MigratorCore):
-            dead = {system for system in SYSTEMS if not any(name == system for name, _ in self.alive())}
-            if not calm and self.rng.hit(self.plan.force):
-                dead.add(self.rng.choice(SYSTEMS))
-            core.dead = frozenset(dead)
+            dead = {system for system in SYSTEMS if not self.alive(system)}
+            core.dead = frozenset(dead | ({believed_dead} if believed_dead else set()))
         runtime.tick(now_ms)
 
-    # ------------------------------------------------------------------ what befalls it
-    def befall(self, now_ms: int) -> None:
-        """A crash, a zombie, a lost producer or a clean stop, of the present instance of one service."""
-        service = self.rng.choice(SERVICES)
-        runtime = self.holder(service)
-        if runtime is None:
-            return
-        fate = self.rng.choices(("crash", "zombie", "producer", "stop"), (35, 45, 10, 10))[0]
-        if fate == "crash":
-            self.note(f"-- {runtime.name} crashes")
-            self.kill(runtime)
-            self.succeed(service, now_ms)
-        elif fate == "zombie":
-            runtime.paused = self.rng.hit(0.7)
-            self.note(f"-- {runtime.name} {'pauses' if runtime.paused else 'is cut off but runs'}; a successor starts")
-            self.succeed(service, now_ms)
-        elif fate == "producer":
-            self.note(f"-- {runtime.name} loses its producer")
-            self.debris.append(self._torn(runtime.lose_producer(now_ms)))
-        elif runtime.core.idle():
-            self.note(f"-- {runtime.name} stops cleanly")
-            runtime.commit()
-            runtime.crash()
-            self.succeed(service, now_ms)
+    def land(self, name: str, to: Name, now_ms: int) -> bool:
+        """One send arrives at its log."""
+        if to[0] == "requests":
+            self.witness.count("moves")
+        wreck = self.wrecks.get(name)
+        if wreck is not None:
+            queue = wreck.outgoing.get(to)
+            if queue is None:
+                return False
+            send, _ = queue.popleft()
+            if not queue:
+                del wreck.outgoing[to]
+            self.logs[to].append(send.key, send.value, send.headers, now_ms)
+            return True
+        runtime = self.runtimes.get(name) or self.found(name)
+        if runtime is None or to not in runtime.outgoing:
+            return False
+        runtime.land(to, now_ms)
+        if not runtime.alive:
+            self._tidy()
+        return True
 
-    def kill(self, runtime: MemoryRuntime) -> None:
-        """The process is gone; of what it had sent a part may still land."""
-        runtime.crash()
-        self._torn(runtime.outgoing)
 
-    def _torn(self, sends: Sends) -> Sends:
-        for queue in sends.values():
-            for _ in range(self.rng.randint(0, len(queue))):
-                queue.pop()
-        return sends
-
-    def wake(self) -> None:
-        """Now and then a paused instance goes on where it was."""
-        for _, runtime in self.alive():
-            if runtime.paused and self.rng.hit(0.02):
-                runtime.paused = False
-                self.note(f"-- {runtime.name} resumes")
-
-    def washing(self) -> list[tuple[Name, deque[tuple[Send, int]]]]:
-        """Where something of a lost producer is still to land."""
-        return [(name, queue) for sends in self.debris for name, queue in sends.items() if queue]
-
-    def wash_up(self, name: Name, queue: deque[tuple[Send, int]], now_ms: int) -> None:
-        """One send of a lost producer lands."""
-        send, _ = queue.popleft()
-        headers = [(key, bytes(value)) for key, value in send.headers]
-        self.logs[name].append(send.key, send.value, headers, now_ms)
+def tear(sends: Sends, share: float) -> None:
+    """Of what was on its way to each log the first `share` stays."""
+    for name in list(sends):
+        queue = sends[name]
+        for _ in range(len(queue) - round(share * len(queue))):
+            queue.pop()
+        if not queue:
+            del sends[name]

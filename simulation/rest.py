@@ -1,25 +1,25 @@
 """Invariants that need a look into living cores: memory equals the logs, and nothing is left undone."""
 
-from collections.abc import Mapping
-
 from hal9.backend.core import BackendCore
-from hal9.testing.runtime import MemoryRuntime
-from simulation.history import Violation, chains
+from simulation.history import Violation
+from simulation.instances import Instances
 from simulation.invariants import Evidence
 
 
-def at_rest(holders: Mapping[str, MemoryRuntime], evidence: Evidence) -> None:
+def at_rest(instances: Instances, evidence: Evidence) -> None:
     """What each living, current core must show once nothing moves any more."""
-    for service, runtime in holders.items():
+    for (service, partition), runtime in instances.current():
         core = runtime.core
         if not core.idle():
-            raise Violation(f"{service} is not idle at rest: {core!r}")
+            raise Violation("not idle at rest", f"{service}: {core!r}")
         if isinstance(core, BackendCore):
-            _memory(service, core, evidence)
+            _memory(service, partition, core, evidence)
 
 
-def _memory(service: str, core: BackendCore, evidence: Evidence) -> None:
-    for key, chain in chains(evidence.changes).items():
+def _memory(service: str, partition: int, core: BackendCore, evidence: Evidence) -> None:
+    for key, chain in evidence.witness.chains.items():
+        if not chain or evidence.home(key) != partition:
+            continue
         held = core.store.states.get(key)
         if held is None or held.version != chain[-1].header.version or held.state != chain[-1].state:
-            raise Violation(f"{service} holds {held} of {key!r}, the newest change is {chain[-1]}")
+            raise Violation("memory differs from the logs", f"{service} holds {held} of {key!r}: {chain[-1]}")

@@ -1,9 +1,17 @@
-"""How hard one seeded schedule is: drawn once per seed, in kinds that stress one thing each."""
+"""How hard one seeded schedule is: drawn once per seed, in kinds that stress one thing each.
+
+To add a disturbance: a field here (drawn in `draw`, forced in a kind of `KINDS`), an action of `simulation.chance`
+that does it, and the method of `Clients` or `Instances` that performs the action.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
+from hal9.control.reducer import ROUTE_SALT, salt
+from hal9.keys import BUCKETS, bucket_of, partition_of
 from schemas.base import FLAT, HIERARCHICAL, System
+from simulation.cast import MIGRATION
 from simulation.chance import Chance
 
 KEYS = (b"a0", b"a1", b"c0")
@@ -12,16 +20,16 @@ KEYS = (b"a0", b"a1", b"c0")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """One seed's figures. Probabilities are per step of the world."""
+    """One seed's figures. Probabilities are per step of the world, shares are of the requests."""
 
     steps: int
     requests: int
     epochs: int
     keys: tuple[bytes, ...]
     bad: float
-    """Share of the requests that cannot be accepted."""
+    """Share that cannot be accepted."""
     short: float
-    """Share of the requests with a deadline that passes while the schedule runs."""
+    """Share with a deadline that passes while the schedule runs."""
     fault: float
     force: float
     """Probability, per tick of the migrator, that it believes a living system dead."""
@@ -35,6 +43,25 @@ class Schedule:
     """A system that never comes back once the drain begins."""
     shadow: bool = False
     pins: bool = False
+    partitions: int = 1
+    members: int = 1
+    """Instances of each service among which the partitions are shared out at first."""
+    misplaced: float = 0.0
+    """Share that is produced to another partition than its key's."""
+    anonymous: float = 0.0
+    """Share without an `id`."""
+    rebalance: float = 0.0
+    """Probability that a partition moves from one living instance to another."""
+    redis: bool = False
+    """Units are projected into Redis, by one instance or two."""
+    flaky: float = 0.0
+    """Share of the calls of Redis whose reply is lost, whether or not they were carried out."""
+    amnesia: float = 0.0
+    """Probability that Redis loses what it was told last."""
+
+
+def _plain(_rng: Chance, drawn: Schedule) -> Schedule:
+    return drawn
 
 
 def _forced(rng: Chance, drawn: Schedule) -> Schedule:
@@ -69,15 +96,55 @@ def _all(rng: Chance, drawn: Schedule) -> Schedule:
     )
 
 
+def _rebalance(rng: Chance, drawn: Schedule) -> Schedule:
+    partitions = rng.choice((2, 2, 3))
+    return replace(
+        drawn,
+        partitions=partitions,
+        members=rng.choice((1, 2)),
+        keys=keys_of(partitions, rng.choice((1, 2))),
+        steps=rng.randint(250, 600),
+        rebalance=rng.choice((0.004, 0.012, 0.03)),
+        misplaced=rng.choice((0, 0.2)),
+        anonymous=0.2,
+        fault=rng.choice((0, 0.004, 0.012)),
+        lag=rng.choice((None, None, 20)),
+        jump=rng.choice((0, 0, 0.005)),
+    )
+
+
+def _redis(rng: Chance, drawn: Schedule) -> Schedule:
+    return replace(
+        drawn, redis=True, fault=rng.choice((0.004, 0.02)), flaky=rng.choice((0, 0.1)), amnesia=rng.choice((0, 0.005))
+    )
+
+
 KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
-    lambda _rng, drawn: drawn,
+    _plain,
     _forced,
     _faults,
     _compaction,
     _death,
     _all,
+    _rebalance,
+    _redis,
 )
-"""Plain; forced seals; many faults; compaction while running; one system dead for ever; all at once."""
+"""What each kind stresses is its name; `_all` is all at once on one key."""
+
+
+@cache
+def keys_of(partitions: int, pairs: int) -> tuple[bytes, ...]:
+    """Keys of each partition: per pair, one in the lower and one in the upper half of the buckets."""
+    found: dict[tuple[int, bool], list[bytes]] = {(p, low): [] for p in range(partitions) for low in (True, False)}
+    number = 0
+    while any(len(held) < pairs for held in found.values()):
+        key = b"k%d" % number
+        low = bucket_of(salt(MIGRATION, ROUTE_SALT), key) < BUCKETS // 2
+        held = found[partition_of(key, partitions), low]
+        if len(held) < pairs:
+            held.append(key)
+        number += 1
+    return tuple(key for held in found.values() for key in held)
 
 
 def draw(rng: Chance, kind: int) -> Schedule:
@@ -96,5 +163,6 @@ def draw(rng: Chance, kind: int) -> Schedule:
         warm_up=rng.choice((0, 0, 100)),
         shadow=rng.hit(0.5),
         pins=rng.hit(0.15),
+        anonymous=rng.choice((0, 0, 0.2)),
     )
     return KINDS[kind % len(KINDS)](rng, drawn)

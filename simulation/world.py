@@ -1,213 +1,283 @@
-"""A seeded world of one partition: real cores over in-memory logs, and everything that can go wrong between them.
+"""A seeded world of a few partitions: real cores over in-memory logs, and everything that can go wrong between them.
 
 The schedules are those of the protocol's model (`World` there): every step of every instance, every append and every
-acknowledgement is one move that chance picks, among crashes, zombies, late appends, repeated ids, deadlines, forced
-seals, compaction and changes of the route. At the end all faults stop, everything runs until nothing moves, and the
-invariants are checked. One seed is one schedule: the same always.
+acknowledgement is one action that chance picks, among crashes, zombies, late appends, rebalances, repeated ids,
+deadlines, forced seals, compaction and changes of the route. Each record is judged as it lands. At the end all faults
+stop, everything runs until nothing moves, and what must hold at rest is checked. One seed is one schedule: the same
+always; and the script of its actions, whole or in part, is a schedule that needs no chance (`replay`).
 """
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
-from hal9.control.reducer import ROUTE_SALT, salt
+from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.errors import Hal9Error
-from hal9.testing.memory import MemoryLogs, Name
+from hal9.keys import partition_of
+from hal9.testing.memory import MemoryLogs, Name, Stored
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import FLAT
 from simulation.cast import MIGRATION, SERVICES
 from simulation.chance import Chance
 from simulation.clients import Clients
-from simulation.history import CHANGES, REPLICA, Violation, Witness
+from simulation.director import Action, Director, Value
+from simulation.history import STATE_LOGS, Violation
 from simulation.instances import Instances
 from simulation.invariants import Evidence, check
 from simulation.rest import at_rest
 from simulation.schedule import Schedule, draw
+from simulation.witness import Witness
 
 BEGINNING_MS = 1_700_000_000_000
 PATIENCE_MS = (20, 200, 1000, 2000, 2000)
 """How far the clock goes on while nothing moves, before the world counts as at rest: past every timer but deadlines."""
 ROUNDS = 4000
-STATE_LOGS = (*CHANGES.values(), *REPLICA.values())
+Verb = Callable[..., bool]
+COUNTED: Mapping[Value, str] = {
+    "crash": "crashes",
+    "cut": "zombies",
+    "lose_producer": "producers_lost",
+    "stop": "stops",
+    "rebalance": "rebalances",
+    "route": "routes",
+    "rollback": "rollbacks",
+    "pin": "pins",
+    "repeat": "repeats",
+}
+"""Actions that count as something exercised."""
 
 
 class World:
-    """One seed's partition. `run` plays the schedule; a broken promise raises `Violation`."""
+    """One seed's partitions. `run` plays the schedule, `replay` a script; a broken promise raises `Violation`."""
 
     def __init__(self, seed: int, *, kind: int | None = None, trace: bool = False) -> None:
-        self.rng = Chance(seed)
-        self.plan: Schedule = draw(self.rng, seed if kind is None else kind)
-        self.logs = MemoryLogs()
-        self.clients = Clients(self.rng, self.plan, self.logs)
-        self.instances = Instances(self.rng, self.plan, self.logs, self.note)
+        self._rng = Chance(seed)
+        self.plan: Schedule = draw(self._rng, seed if kind is None else kind)
         self.now_ms = BEGINNING_MS
         self.trace: list[str] | None = [] if trace else None
-        self.salt = salt(MIGRATION, ROUTE_SALT)
-        self.witness = Witness(self.salt)
-        self._watched: dict[Name, int] = {}
-        self._weights: dict[object, float] = {}
+        self.script: list[Action] = []
+        route_salt = salt(MIGRATION, ROUTE_SALT)
+        self.witness = Witness(route_salt, self.plan.partitions, ControlState(MIGRATION))
+        self.logs = MemoryLogs(self._landed if trace else self.witness.landed)
+        self.clients = Clients(self.logs, self.witness, 100.0 if self.plan.shadow else 0.0)
+        self.instances = Instances(self.logs, self.plan.partitions, self.witness, self.note)
+        self._calm = False
+        self._verbs: dict[str, Verb] = {
+            **self._of_runtimes(),
+            **self._of_clients(),
+            **self._of_instances(),
+            "resume": self.instances.resume,
+            "land": self._land,
+            "sink": self._sink,
+            "clock": self._clock,
+            "compact": self._compact,
+            "calm": self._calm_down,
+        }
 
+    # ------------------------------------------------------------------ the trace
     def note(self, line: str) -> None:
         """Keep a line of the trace, if one is wanted."""
         if self.trace is not None:
             self.trace.append(f"{self.now_ms - BEGINNING_MS:6d} {line}")
 
-    def _watch(self) -> None:
-        """Judge and trace what was appended since the last look."""
-        for log in self.logs:
-            seen = self._watched.get(log.name, 0)
-            for record in log.read(seen, log.end):
-                kind = self.witness.saw(log.name[0], record)
-                self.note(f"   {log.name[0]} {record}{'  VOID' if kind == 'void' else ''}")
-            self._watched[log.name] = log.end
-
-    def run(self) -> None:
-        """Play the schedule, let everything come to rest, and check it."""
+    def _landed(self, name: Name, record: Stored) -> None:
+        line = f"      {name[0]}/{name[1]} {record}"
         try:
-            for service in SERVICES:
-                if service != "migrator":
-                    self.instances.succeed(service, self.now_ms)
-            self._play()
-            self._end_of_faults()
-            self._drain()
-            self._rest()
-        except Hal9Error:
+            kind = self.witness.landed(name, record)
+        except Violation:
+            self.note(f"{line}  <- here")
             raise
-        except Exception as error:
-            raise Violation(f"{type(error).__name__}: {error}") from error
+        self.note(f"{line}{'  VOID' if kind == 'void' else ''}")
 
-    # ------------------------------------------------------------------ the schedule
-    def _play(self) -> None:
-        rng, plan = self.rng, self.plan
-        requests, epochs = plan.requests, plan.epochs
-        for step in range(plan.steps):
-            if step == plan.warm_up:
-                self.instances.succeed("migrator", self.now_ms)
-            if step % 25 == 0:
-                self._weights = defaultdict(lambda: rng.choice((0.02, 0.2, 1, 1, 3)))
-            self.now_ms += rng.choice((0, 0, 1, 2, 4))
-            if requests and rng.hit(2 * plan.requests / plan.steps):
-                requests -= 1
-                self.clients.ask(self.now_ms)
-            elif epochs and rng.hit(2 * plan.epochs / plan.steps):
-                epochs -= 1
-                self.clients.decide(self.now_ms)
-            else:
-                self._disturb()
-                self._move()
-            self._watch()
-        for _ in range(requests):
-            self.clients.ask(self.now_ms)
+    def exercised(self) -> dict[str, int]:
+        """What the schedule has reached, counted."""
+        found = dict(self.witness.seen)
+        for reason in [
+            *self.instances.restarts,
+            *(r for held in self.instances.runtimes.values() for r in held.restarts),
+        ]:
+            why = next(word for word in ("claimed", "void", "producer") if word in reason)
+            found[f"restarts_{why}"] = found.get(f"restarts_{why}", 0) + 1
+        found["takeovers"] = self.instances.takeovers
+        return found
 
-    def _disturb(self) -> None:
-        rng, plan = self.rng, self.plan
-        if rng.hit(plan.fault):
-            self.instances.befall(self.now_ms)
-        if rng.hit(plan.jump):
-            self.now_ms += rng.choice((100, 1000, 3500))
-            self.note("-- the clock leaps")
-        if plan.lag is not None and rng.hit(0.05):
-            self._compact(plan.lag)
-        self.instances.wake()
+    # ------------------------------------------------------------------ playing
+    def run(self) -> None:
+        """Play the schedule by chance, let everything come to rest, and check it."""
+        director = Director(self._rng, self.plan, self.clients, self.instances)
+        with _Judged():
+            self._perform(director.begin())
+            self._perform(director.play())
+            self._perform(director.debris())
+            self._perform([("calm",)])
+            self._perform(director.drain())
+            self._finish()
 
-    def _compact(self, lag: int) -> None:
+    def replay(self, script: Iterable[Action]) -> None:
+        """Play a script, then the same: what is not possible in it is passed over."""
+        with _Judged():
+            self._perform(script)
+            self._finish()
+
+    def _perform(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            self.script.append(action)
+            if self.trace is not None and action[0] != "clock":
+                self.note(_told(action))
+            self.act(action)
+
+    def act(self, action: Action) -> bool:
+        """Perform one action; False if it is not possible now."""
+        done = self._verbs[str(action[0])](*action[1:])
+        if done and action[0] in COUNTED:
+            self.witness.count(COUNTED[action[0]])
+        return done
+
+    # ------------------------------------------------------------------ verbs of the instances
+    def _of_runtimes(self) -> dict[str, Verb]:
+        """Verbs whose first argument names who does it."""
+        doing: dict[str, Callable[..., object]] = {
+            "ack": lambda r, log, p, unknown: (
+                (log, p) in r.acks() and r.deliver_ack((log, p), self.now_ms, unknown=unknown)
+            ),
+            "feed": lambda r, log, size: log in r.readable() and r.feed(log, size, self.now_ms),
+            "answer": lambda r, size: r.answer(self.now_ms, size),
+            "fold": lambda r, size: r.behind_control() and r.fold(size, self.now_ms),
+            "tick": lambda r, believed: self.instances.tick(r, believed, self.now_ms),
+            "commit": self.instances.commit,
+        }
+
+        def verb(do: Callable[..., object]) -> Verb:
+            def perform(name: str, *arguments: Value) -> bool:
+                runtime = self.instances.found(name)
+                return runtime is not None and do(runtime, *arguments) is not False
+
+            return perform
+
+        return {name: verb(do) for name, do in doing.items()}
+
+    def _of_clients(self) -> dict[str, Verb]:
+        names = ("ask", "repeat", "route", "rollback", "pin", "backfill")
+        return {name: self._with_time(getattr(self.clients, name)) for name in names}
+
+    def _of_instances(self) -> dict[str, Verb]:
+        names = ("crash", "cut", "lose_producer", "stop", "rebalance", "assign")
+        return {name: self._with_time(getattr(self.instances, name)) for name in names}
+
+    def _with_time(self, do: Callable[..., object]) -> Verb:
+        return lambda *arguments: do(*arguments, self.now_ms) is not False
+
+    def _land(self, name: str, log: str, partition: int) -> bool:
+        return self.instances.land(name, (log, partition), self.now_ms)
+
+    def _sink(self, name: str) -> bool:
+        runtime = self.instances.runtimes.get(name)
+        if runtime is None or runtime.alive:
+            return False
+        runtime.outgoing.clear()
+        return True
+
+    def _clock(self, ms: int) -> bool:
+        self.now_ms += ms
+        return True
+
+    def _compact(self, log: str, partition: int, lag: int) -> bool:
         """One state log is compacted, as a broker does it."""
-        log = self.logs[self.rng.choice(STATE_LOGS), 0]
-        gone = log.compact(log.end - lag)
+        held = self.logs[log, partition]
+        gone = held.compact(held.end - lag)
         if gone:
-            self.note(f"   {log.name[0]} {gone} compacted away")
-
-    def _move(self) -> None:
-        """One instance acts (a few steps), or one send lands."""
-        choices: list[tuple[Callable[[], object], float]] = []
-        weights = self._weights
-        for _, runtime in self.instances.all:
-            if runtime.alive and not runtime.paused:
-                choices.append((self._acting(runtime), weights[runtime.name]))
-            choices += [(self._landing(runtime, name), 1.5 * weights[runtime.name, name]) for name in runtime.sending()]
-        for name, queue in self.instances.washing():
-            choices.append((lambda n=name, q=queue: self.instances.wash_up(n, q, self.now_ms), 0.2))  # type: ignore[misc]
-        self.rng.choices([move for move, _ in choices], [weight for _, weight in choices])[0]()
-
-    def _landing(self, runtime: MemoryRuntime, name: Name) -> Callable[[], None]:
-        return lambda: runtime.land(name, self.now_ms)
-
-    def _acting(self, runtime: MemoryRuntime) -> Callable[[], None]:
-        def act() -> None:
-            for _ in range(self.rng.choice((1, 1, 3, 8))):
-                if not runtime.alive or not self.instances.step(runtime, self.now_ms, calm=False):
-                    return
-
-        return act
+            self.witness.count("compacted", len(gone))
+            self.note(f"      {log}/{partition} {gone} compacted away")
+        return bool(gone)
 
     # ------------------------------------------------------------------ the end
-    def _end_of_faults(self) -> None:
-        """No new faults; zombies run on until they notice; everything in flight lands, or was dropped."""
+    def _calm_down(self) -> bool:
+        """No new faults: the sleeping wake, the dead have successors (but one system that is dead for ever)."""
+        self._calm = True
         self.clients.backfill(self.now_ms)
-        for _, runtime in self.instances.all:
-            runtime.paused = False
-            if not runtime.alive and self.rng.hit(0.5):
-                runtime.outgoing.clear()
+        for instance in self.instances.named.values():
+            self.instances.pause(instance, paused=False)
         dead = self.plan.dead
         if dead is not None:
-            for service, runtime in self.instances.alive():
-                if service == dead:
-                    self.instances.kill(runtime)
-            self.note(f"-- {dead} is dead for ever")
+            for instance in list(self.instances.named.values()):
+                if instance.service == dead and instance.alive:
+                    self.instances.kill(instance, 0.5)
             away = 100.0 if dead == FLAT else 0.0
-            self.clients.fold()
-            if self.clients.control.route.percentage != away:
-                self.clients.decide(self.now_ms, away)
+            if self.witness.control.route.percentage != away:
+                self.clients.route(away, self.now_ms)
         for service in SERVICES:
-            if service != dead and self.instances.holder(service) is None:
-                self.instances.succeed(service, self.now_ms)
+            for partition in range(self.plan.partitions):
+                if service != dead and self.instances.holder((service, partition)) is None:
+                    self.instances.assign(service, partition, f"{service}-1", self.now_ms)
+        return True
 
-    def _drain(self) -> None:
-        """Run on, fairly and without faults, until nothing moves however long one waits."""
+    def _finish(self) -> None:
+        """Run on, fairly and without faults, until nothing moves however long one waits; then check."""
+        if not self._calm:
+            self._calm_down()
         patience = 0
         for _ in range(ROUNDS):
             patience = 0 if self._round() else patience + 1
-            self._watch()
             if patience > len(PATIENCE_MS):
+                self._rest()
                 return
             self.now_ms += PATIENCE_MS[patience - 1] if patience else 1
-            for _, runtime in self.instances.alive():
-                self.instances.tick(runtime, self.now_ms, calm=True)
+            for runtime in list(self.instances.runtimes.values()):
+                if runtime.alive:
+                    self.instances.tick(runtime, None, self.now_ms)
         raise Violation("never at rest")
 
     def _round(self) -> bool:
-        rng, moved = self.rng, False
-        order = list(self.instances.all)
-        rng.shuffle(order)
-        for _, runtime in order:
-            for _ in range(rng.randint(1, 6)):
-                if not runtime.alive or not self.instances.step(runtime, self.now_ms, calm=True):
-                    break
+        """Everybody takes in what there is, in a fixed order."""
+        moved = False
+        for name, runtime in list(self.instances.runtimes.items()):
+            while runtime.alive and self._step(runtime):
                 moved = True
-            for name in runtime.sending():
-                moved = True
-                if rng.hit(0.7):
-                    runtime.land(name, self.now_ms)
-        for name, queue in self.instances.washing():
-            moved = True
-            self.instances.wash_up(name, queue, self.now_ms)
+            for to in runtime.sending():
+                moved = self.instances.land(name, to, self.now_ms) or moved
+        for name, wreck in self.instances.wrecks.items():
+            for to in list(wreck.outgoing):
+                moved = self.instances.land(name, to, self.now_ms) or moved
         return moved
 
+    def _step(self, runtime: MemoryRuntime) -> bool:
+        for name in runtime.acks():
+            runtime.deliver_ack(name, self.now_ms)
+            return True
+        if runtime.asks:
+            return runtime.answer(self.now_ms)
+        if runtime.behind_control():
+            runtime.fold(50, self.now_ms)
+            return True
+        for log in runtime.readable():
+            runtime.feed(log, 50, self.now_ms)
+            return True
+        return False
+
     def _rest(self) -> None:
-        self.clients.fold()
         compacted = self.plan.lag is not None
         if compacted and self.plan.dead is None:
-            for name in STATE_LOGS:
-                self.logs[name, 0].compact(self.logs[name, 0].end)
-            self.note("   every state log is compacted to its end")
-        evidence = Evidence(
-            self.logs,
-            0,
-            self.salt,
-            self.clients.control,
-            self.witness.changes,
-            self.clients.asked,
-            compacted,
-            self.instances.cold_until(),
-        )
+            for log in STATE_LOGS:
+                for partition in range(self.plan.partitions):
+                    self._compact(log, partition, 0)
+        evidence = Evidence(self.logs, self.witness, compacted, self.instances.cold_until, self._home)
         check(evidence)
-        at_rest({service: holder for service in SERVICES if (holder := self.instances.holder(service))}, evidence)
+        at_rest(self.instances, evidence)
+
+    def _home(self, key: bytes) -> int:
+        return partition_of(key, self.plan.partitions)
+
+
+class _Judged:
+    """Whatever the product raises breaks a promise too."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, Hal9Error):
+            raise Violation("an error was raised", f"{type(error).__name__}: {error}") from error
+
+
+def _told(action: Action) -> str:
+    """An action as a line of the trace."""
+    verb, *arguments = action
+    return " ".join([f"{verb!s}:", *(a.decode() if isinstance(a, bytes) else str(a) for a in arguments)])

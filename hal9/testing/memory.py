@@ -5,7 +5,7 @@ reuse, compaction that keeps the newest record of each key (valid or void: a bro
 member that the group has replaced. Nothing is durable and nothing is concurrent.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hal9.log.effects import Commit, Headers
@@ -35,8 +35,10 @@ class Stored:
 class MemoryLog:
     """One partition of one topic. Compacted records leave gaps; offsets are never reused."""
 
-    def __init__(self, name: Name) -> None:
-        self.name = name
+    __slots__ = ("_landed", "_records", "name")
+
+    def __init__(self, name: Name, landed: "Landed | None" = None) -> None:
+        self.name, self._landed = name, landed
         self._records: list[Stored | None] = []
 
     def __iter__(self) -> Iterator[Stored]:
@@ -58,8 +60,11 @@ class MemoryLog:
         timestamp: int = 0,
     ) -> Stored:
         """Store a record; `timestamp` is the log's append time in milliseconds."""
-        stored = Stored(self.end, timestamp, key, value, tuple((name, bytes(held)) for name, held in headers))
+        held = tuple([(name, bytes(value)) for name, value in headers])
+        stored = Stored(len(self._records), timestamp, key, value, held)
         self._records.append(stored)
+        if self._landed is not None:
+            self._landed(self.name, stored)
         return stored
 
     def read(self, start: int, until: int) -> list[Stored]:
@@ -81,16 +86,22 @@ class MemoryLog:
         return gone
 
 
+Landed = Callable[[Name, Stored], object]
+"""Told of each record as soon as it is stored; what it raises reaches whoever appended."""
+
+
 class MemoryLogs:
     """All logs, made on first use."""
 
-    def __init__(self) -> None:
+    def __init__(self, landed: Landed | None = None) -> None:
         self._logs: dict[Name, MemoryLog] = {}
+        self._landed = landed
 
     def __getitem__(self, name: Name) -> MemoryLog:
-        if name not in self._logs:
-            self._logs[name] = MemoryLog(name)
-        return self._logs[name]
+        found = self._logs.get(name)
+        if found is None:
+            found = self._logs[name] = MemoryLog(name, self._landed)
+        return found
 
     def __iter__(self) -> Iterator[MemoryLog]:
         return iter(self._logs.values())

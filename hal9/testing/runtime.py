@@ -136,7 +136,7 @@ class MemoryRuntime:
     # ------------------------------------------------------------------ sends
     def sending(self) -> list[Name]:
         """Logs to which something is on its way."""
-        return [name for name, queue in self.outgoing.items() if queue]
+        return list(self.outgoing)
 
     def lose_producer(self, now_ms: int) -> dict[Name, deque[tuple[Send, int]]]:
         """A produce failed or hung: a new producer, a new incarnation. Returns what may land all the same."""
@@ -151,19 +151,24 @@ class MemoryRuntime:
 
     def land(self, name: Name, now_ms: int) -> None:
         """The oldest send to one log is stored; its acknowledgement is on its way back."""
-        send, number = self.outgoing[name].popleft()
-        headers = [(key, bytes(value)) for key, value in send.headers]
-        stored = self._logs[name].append(send.key, send.value, headers, now_ms)
+        queue = self.outgoing[name]
+        send, number = queue.popleft()
+        if not queue:
+            del self.outgoing[name]
+        stored = self._logs[name].append(send.key, send.value, send.headers, now_ms)
         if self.alive:
             self._acks.setdefault(name, deque()).append((send, number, stored.offset, now_ms))
 
     def acks(self) -> list[Name]:
         """Logs that have acknowledgements for this instance."""
-        return [name for name, queue in self._acks.items() if queue]
+        return list(self._acks)
 
     def deliver_ack(self, name: Name, now_ms: int, *, unknown: bool = False) -> None:
         """One acknowledgement arrives; `unknown`: without an offset."""
-        send, number, offset, timestamp = self._acks[name].popleft()
+        queue = self._acks[name]
+        send, number, offset, timestamp = queue.popleft()
+        if not queue:
+            del self._acks[name]
         held = self._held
         if number != held.number:
             return
@@ -192,16 +197,15 @@ class MemoryRuntime:
     # ------------------------------------------------------------------ reads
     def readable(self) -> list[str]:
         """Logs of which the core would be fed something now."""
-        held = self._held
-        ready = [
-            log
-            for log, offset in held.positions.items()
-            if offset < self._logs[self._name(log)].end and held.core.wants(log)
-        ]
+        held, logs, partition = self._held, self._logs, self.partition
+        wants, ready = held.core.wants, []
+        for log, offset in held.positions.items():
+            if offset < logs[log, partition].end and wants(log):
+                ready.append(log)
         for log, tail in held.tails.items():
-            name = self._name(log)
-            due = tail.next <= tail.goal or tail.restoring or not self._on_its_way(name)
-            if due and tail.next < self._logs[name].end:
+            if tail.next < logs[log, partition].end and (
+                tail.next <= tail.goal or tail.restoring or not self._on_its_way((log, partition))
+            ):
                 ready.append(log)
         return ready
 

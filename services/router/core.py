@@ -271,7 +271,8 @@ class RouterCore:
         if first is not None and first.position != position:
             self._repeat(entry, first, now_ms)
             return
-        if known is not None and known.misplaced_to is not None and request.rejected is None:
+        # Whether an expired one may be rejected only its own partition knows: an earlier copy may have been executed.
+        if known is not None and known.misplaced_to is not None and request.rejected in (None, "expired"):
             self._move(entry, known.misplaced_to, record)
             return
         self.ledger.read(entry)

@@ -169,6 +169,16 @@ def test_a_misplaced_request_is_moved_with_its_identity_and_its_deadline() -> No
     assert stage.answers() == []
 
 
+def test_a_misplaced_request_is_moved_even_when_expired_for_an_earlier_copy_may_have_been_executed() -> None:
+    right = partition_of(KEY, 2)
+    stage = Stage("router", partition=1 - right, partitions=2)
+    stage.ask(KEY, "mut", b"x", name="one", headers=[("deadline-ms", b"%d" % (BEGINNING_MS - 1))])
+    stage.run()
+    (moved,) = stage.records("requests", right)
+    assert headers(moved)["deadline-ms"] == str(BEGINNING_MS - 1)
+    assert stage.answers() == []
+
+
 def test_a_successor_continues_what_was_dispatched_and_skips_its_position() -> None:
     stage = Stage("router", "hierarchical")
     stage.ask(KEY, "mut", b"x", name="one")

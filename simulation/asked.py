@@ -1,0 +1,39 @@
+"""What clients of the seeded world asked for, and what came back."""
+
+from dataclasses import dataclass, field
+
+from hal9 import wire
+from hal9.testing.memory import Stored
+
+Position = tuple[int, int]
+"""Partition and offset on `requests`."""
+
+
+@dataclass(slots=True, eq=False)
+class Asked:
+    """One request of a client, its repeats and its copies on other partitions included."""
+
+    label: str
+    """Its value, by which its effect is known."""
+    id: str
+    key: bytes
+    operation: str
+    deadline_ms: int | None
+    """Set by the client; None: the default, which no schedule reaches."""
+    bad: bool = False
+    positions: list[Position] = field(default_factory=list)
+    floor: int = 0
+    """Version of its key that the asker had seen when it asked."""
+    answers: list[Stored] = field(default_factory=list)
+    effect: int | None = None
+    """Version of its key that it made, answered `ok`."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether it changes nothing."""
+        return self.operation == "read"
+
+    @property
+    def status(self) -> str | None:
+        """What the first answer, which counts, says."""
+        return wire.text(self.answers[0].headers, wire.STATUS) if self.answers else None

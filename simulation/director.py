@@ -1,0 +1,219 @@
+"""What happens next, by chance: picks the actions of a schedule from what is possible now.
+
+It performs nothing itself: each action is a tuple of a verb and plain values, so that a script of them can be kept,
+shortened and played again without any chance (`simulation.shrinking`).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from hal9.keys import partition_of
+from hal9.testing.runtime import MemoryRuntime
+from schemas.base import SYSTEMS
+from simulation.applied import MUTATING
+from simulation.cast import SERVICES
+from simulation.chance import Chance
+from simulation.clients import Clients
+from simulation.history import STATE_LOGS
+from simulation.instances import Instances
+from simulation.schedule import Schedule
+
+Value = str | bytes | int | float | None
+Action = tuple[Value, ...]
+"""The verb, which is the name of a method of `World`, and its arguments."""
+
+
+class Director:
+    """One seed's chance."""
+
+    def __init__(self, rng: Chance, plan: Schedule, clients: Clients, instances: Instances) -> None:
+        self._rng, self._plan, self._clients, self._instances = rng, plan, clients, instances
+        self._weights: dict[object, float] = {}
+        self._requests, self._epochs, self._asked = plan.requests, plan.epochs, 0
+
+    # ------------------------------------------------------------------ the schedule
+    def play(self) -> Iterator[Action]:
+        """The actions of the schedule, each to be performed before the next is asked for."""
+        rng, plan = self._rng, self._plan
+        for step in range(plan.steps):
+            if step == plan.warm_up:
+                yield from self._start("migrator")
+            if step % 25 == 0:
+                self._weights = defaultdict(lambda: rng.choice((0.02, 0.2, 1, 1, 3)))
+            later = rng.choice((0, 0, 1, 2, 4))
+            if later:
+                yield ("clock", later)
+            if self._requests and rng.hit(2 * plan.requests / plan.steps):
+                self._requests -= 1
+                yield self._ask()
+            elif self._epochs and rng.hit(2 * plan.epochs / plan.steps):
+                self._epochs -= 1
+                yield self._decide()
+            else:
+                yield from self._disturb()
+                yield from self._move()
+        for _ in range(self._requests):
+            yield self._ask()
+
+    def begin(self) -> Iterator[Action]:
+        """Everything but the migrator is started."""
+        for service in SERVICES:
+            if service != "migrator":
+                yield from self._start(service)
+
+    def _start(self, service: str) -> Iterator[Action]:
+        members = [f"{service}-{number + 1}" for number in range(self._plan.members)]
+        for partition in range(self._plan.partitions):
+            yield ("assign", service, partition, members[partition % len(members)])
+
+    # ------------------------------------------------------------------ people
+    def _ask(self) -> Action:
+        rng, plan, sent = self._rng, self._plan, self._clients.sent
+        if sent and rng.hit(0.12):
+            asked = rng.choice(sent[-4:])
+            return ("repeat", asked.label, self._partition(asked.key))
+        label, key = f"i{self._asked}", rng.choice(plan.keys)
+        self._asked += 1
+        operation = rng.choice((*MUTATING, "read", "read"))
+        short = rng.randint(5, 400) if rng.hit(plan.short) else None
+        bad, anonymous = rng.hit(plan.bad), rng.hit(plan.anonymous)
+        return ("ask", label, key, self._partition(key), operation, short, bad, anonymous)
+
+    def _partition(self, key: bytes) -> int:
+        if self._plan.partitions > 1 and self._rng.hit(self._plan.misplaced):
+            return self._rng.randrange(self._plan.partitions)
+        return partition_of(key, self._plan.partitions)
+
+    def _decide(self) -> Action:
+        rng = self._rng
+        held = self._clients.percentage
+        wanted = rng.choice([p for p in (0.0, 50.0, 100.0) if p != held])
+        if self._plan.pins and rng.hit(0.3):
+            return ("pin", rng.choice(self._plan.keys))
+        return ("rollback",) if wanted == 0.0 and rng.hit(0.5) else ("route", wanted)
+
+    # ------------------------------------------------------------------ what befalls
+    def _disturb(self) -> Iterator[Action]:
+        rng, plan = self._rng, self._plan
+        if rng.hit(plan.fault):
+            yield from self._befall()
+        if plan.rebalance and rng.hit(plan.rebalance):
+            yield from self._rebalance()
+        if plan.jump and rng.hit(plan.jump):
+            yield ("clock", rng.choice((100, 1000, 3500)))
+        if plan.lag is not None and rng.hit(0.05):
+            yield ("compact", rng.choice(STATE_LOGS), rng.randrange(plan.partitions), plan.lag)
+        for instance in list(self._instances.named.values()):
+            if instance.paused and rng.hit(0.02):
+                yield ("resume", instance.name)
+
+    def _befall(self) -> Iterator[Action]:
+        """A crash, a zombie, a lost producer or a clean stop of one instance."""
+        rng = self._rng
+        service = rng.choice(SERVICES)
+        there = self._instances.joined(service)
+        if not there:
+            return
+        instance = rng.choice(there)
+        successor = self._successor(service, instance.name)
+        fate = rng.choices(("crash", "zombie", "producer", "stop"), (35, 45, 10, 10))[0]
+        if fate == "crash":
+            yield ("crash", instance.name, rng.random(), successor)
+        elif fate == "zombie":
+            yield ("cut", instance.name, rng.hit(0.7), successor)
+        elif fate == "producer":
+            yield ("lose_producer", instance.name, rng.random())
+        elif all(runtime.core.idle() for runtime in instance.runtimes if runtime.alive) or rng.hit(0.3):
+            yield ("stop", instance.name, successor)
+
+    def _successor(self, service: str, gone: str) -> str:
+        others = [i.name for i in self._instances.joined(service) if i.name != gone]
+        return self._rng.choice([*others, self._instances.fresh_name(service)])
+
+    def _rebalance(self) -> Iterator[Action]:
+        rng = self._rng
+        service, partition = rng.choice(SERVICES), rng.randrange(self._plan.partitions)
+        runtime = self._instances.holder((service, partition))
+        if runtime is not None:
+            to = self._successor(service, runtime.name.partition("/")[0])
+            yield ("rebalance", service, partition, to, rng.choice(("drained", "dropped", "unaware")))
+
+    # ------------------------------------------------------------------ what they do
+    def _move(self) -> Iterator[Action]:
+        """One instance acts (a few steps), or one send lands."""
+        weights = self._weights
+        actors: list[tuple[MemoryRuntime | None, Action]] = []
+        weighed: list[float] = []
+        for name, runtime in self._instances.runtimes.items():
+            if runtime.alive and not runtime.paused:
+                actors.append((runtime, ()))
+                weighed.append(weights[name])
+            for to in runtime.outgoing:
+                actors.append((None, ("land", name, *to)))
+                weighed.append(1.5 * weights[name, to])
+        for name, wreck in self._instances.wrecks.items():
+            for to in wreck.outgoing:
+                actors.append((None, ("land", name, *to)))
+                weighed.append(0.2)
+        if not actors:
+            return
+        runtime_, landing = self._rng.choices(actors, weighed)[0]
+        if runtime_ is None:
+            yield landing
+        else:
+            yield from self._acts(runtime_)
+
+    def _acts(self, runtime: MemoryRuntime) -> Iterator[Action]:
+        rng = self._rng
+        for _ in range(rng.choice((1, 1, 3, 8))):
+            if not runtime.alive:
+                return
+            if rng.hit(0.1):
+                yield ("commit", runtime.name)
+            if rng.hit(0.2):
+                believed = rng.choice(SYSTEMS) if rng.hit(self._plan.force) else None
+                yield ("tick", runtime.name, believed)
+                continue
+            action = self._step(runtime)
+            if action is None:
+                return
+            yield action
+
+    def _step(self, runtime: MemoryRuntime) -> Action | None:
+        """What there is for it to take in; time and commits apart."""
+        rng, name = self._rng, runtime.name
+        size = rng.choice((1, 1, 2, 5, 50))
+        found: list[Action] = [("ack", name, *log, rng.hit(0.02)) for log in runtime.acks()]
+        found += [("feed", name, log, size) for log in runtime.readable()]
+        if runtime.asks:
+            found.append(("answer", name, size))
+        if runtime.behind_control():
+            found.append(("fold", name, size))
+        return rng.choice(found) if found else None
+
+    # ------------------------------------------------------------------ the end
+    def debris(self) -> Iterator[Action]:
+        """Of what the dead had sent some never arrives."""
+        for name, runtime in list(self._instances.runtimes.items()):
+            if not runtime.alive and self._rng.hit(0.5):
+                yield ("sink", name)
+
+    def drain(self) -> Iterator[Action]:
+        """No new faults; everybody goes on, in any order, until nothing moves."""
+        rng, moved = self._rng, True
+        while moved:
+            moved = False
+            order = list(self._instances.runtimes.items())
+            rng.shuffle(order)
+            for name, runtime in order:
+                for _ in range(rng.randint(1, 6)):
+                    action = self._step(runtime) if runtime.alive else None
+                    if action is None:
+                        break
+                    moved = True
+                    yield action
+                for to in runtime.sending():
+                    moved = True
+                    if to in runtime.outgoing and rng.hit(0.7):
+                        yield ("land", name, *to)
+            yield ("clock", 1)

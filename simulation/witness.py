@@ -1,0 +1,238 @@
+"""Judges every record the moment it lands, so that a broken promise is seen where it is broken.
+
+`Witness` keeps what the logs have said so far: per partition what counts, per key the chain of its versions, per
+request its effect and its answers. Compaction can hide nothing from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hal9 import wire
+from hal9.control.reducer import ControlState, fold
+from hal9.keys import bucket_of
+from hal9.log.effects import Commit
+from hal9.log.validity import Validity
+from hal9.testing.memory import Name, Stored
+from schemas.base import SYSTEMS, System, Tree, decode, other
+from schemas.control import Settled
+from schemas.reports import divergence_decoder
+from simulation.applied import answered, applied
+from simulation.asked import Asked, Position
+from simulation.commits import Passed
+from simulation.history import CHANGES, REPLICA, RESPONSES, Change, Violation, change_of
+
+OWN: Mapping[str, System] = {log: system for system, log in CHANGES.items()}
+COPIES: Mapping[str, System] = {log: system for system, log in REPLICA.items()}
+ANSWERS: Mapping[str, System] = {log: system for system, log in RESPONSES.items()}
+
+
+@dataclass(slots=True)
+class Witness:
+    """`control` is the log of that name, folded as far as it has landed."""
+
+    salt: str
+    partitions: int
+    control: ControlState
+    asked: dict[tuple[bytes, str], Asked] = field(default_factory=dict)
+    chains: dict[bytes, list[Change]] = field(default_factory=dict)
+    """Per key its versions 1, 2, 3, ..., as the records that made them count."""
+    positions: dict[Position, Asked] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+    """What the schedule has exercised, counted."""
+    passed: Passed = field(default_factory=Passed)
+    _validity: dict[Name, Validity] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for p in range(self.partitions):
+            for system in SYSTEMS:
+                self._validity[CHANGES[system], p] = Validity(system=system, salt=self.salt)
+                self._validity[REPLICA[system], p] = Validity(salt=self.salt)
+            self._validity["dispatched", p] = Validity()
+
+    def count(self, what: str, by: int = 1) -> None:
+        """One more of something that a schedule is meant to exercise."""
+        self.seen[what] = self.seen.get(what, 0) + by
+
+    def landed(self, name: Name, record: Stored) -> str:
+        """A record was stored; whether it counts, for logs in which that is a question. Raises `Violation`."""
+        log, partition = name
+        validity = self._validity.get(name)
+        if validity is None:
+            self._plain(log, partition, record)
+            self.passed.landed(name, record, "data")
+            return ""
+        kind = validity.feed(record)
+        if kind == "data":
+            self._counts(log, partition, record)
+        elif kind == "void":
+            self.count("voids")
+        elif kind == "seal" and log in OWN and validity.seal is not None and validity.seal.forced:
+            self.count("forced_seals")
+        self.passed.landed(name, record, kind)
+        return kind
+
+    def _plain(self, log: str, partition: int, record: Stored) -> None:
+        """A record of a log that nobody claims."""
+        if log == "requests":
+            self._request(partition, record)
+        elif log in ANSWERS:
+            self._system_answer(ANSWERS[log], record)
+        elif log == "responses":
+            self._answer(record)
+        elif log == "control":
+            self._control(record)
+        elif log == "divergences":
+            divergence = decode(divergence_decoder, record.value)
+            if divergence.kind in ("value", "state", "status"):
+                raise Violation("compared at unequal state", divergence)
+        elif log == "quarantine":
+            raise Violation("quarantined a sound record", record)
+
+    def committed(self, service: str, partition: int, commits: Mapping[str, Commit]) -> None:
+        """A commit was stored: nothing below it may be needed by a successor."""
+        self.passed.check(self, service, partition, commits)
+
+    def validity(self, log: str, partition: int) -> Validity:
+        """What counts in a claimed log, so far."""
+        return self._validity[log, partition]
+
+    # ------------------------------------------------------------------ requests
+    def _request(self, partition: int, record: Stored) -> None:
+        name = wire.text(record.headers, wire.ID) or wire.default_id("hal9.requests", partition, record.offset)
+        asked = self.asked.get((record.key or b"", name))
+        if asked is None:
+            raise Violation("a request that nobody sent", record)
+        asked.positions.append((partition, record.offset))
+        self.positions[partition, record.offset] = asked
+
+    # ------------------------------------------------------------------ changes
+    def _counts(self, log: str, partition: int, record: Stored) -> None:
+        system = OWN.get(log)
+        if system is not None:
+            self._change(system, partition, change_of(log, record))
+        elif log in COPIES:
+            self._copy(change_of(log, record))
+
+    def _change(self, system: System, partition: int, change: Change) -> None:
+        chain = self.chains.setdefault(change.key, [])
+        version = change.header.version
+        if version <= len(chain):
+            first = chain[version - 1]
+            if first.position != change.position or first.state != change.state:
+                raise Violation("two changes with one version count", f"{first} / {change}")
+            self.count("repairs")
+            return
+        if version > len(chain) + 1:
+            raise Violation("a version is missing", f"{change} after {len(chain)} versions")
+        self._built(partition, chain, change)
+        self._owned(system, partition, chain, change)
+        chain.append(change)
+
+    def _built(self, partition: int, chain: list[Change], change: Change) -> None:
+        """Each state is the one before it, changed by the request at its position alone, in order of positions."""
+        asked = self.positions.get((partition, change.position))
+        if asked is None or asked.key != change.key:
+            raise Violation("a change of no request", change)
+        last = next((c.position for c in reversed(chain) if c.position >= 0), -1)
+        if change.position <= last:
+            raise Violation("a position after a later one of its key", f"{change} after {last}")
+        before = chain[-1].state if chain else None
+        expected: Tree | None = before
+        if change.header.answer_status == "ok":
+            expected = None if asked.operation == "del" else {"applied": [*applied(before), asked.label]}
+            if asked.effect is not None:
+                raise Violation("two effects of one request", f"{asked}: {change}")
+            if asked.status in ("error", "rejected"):
+                raise Violation(f"answered {asked.status}, and yet it took effect", f"{asked}: {change}")
+            asked.effect = change.header.version
+        if change.state != expected:
+            raise Violation("lost or doubled update", f"{change} of {asked.operation} on {before}")
+
+    def _owned(self, system: System, partition: int, chain: list[Change], change: Change) -> None:
+        """Only the owner changes a key, and only after the seal of the last one's epoch was copied to it."""
+        epoch = change.header.epoch
+        route = self.control.history[epoch].route
+        if route.owner(bucket_of(self.salt, change.key), change.key.decode()) != system:
+            raise Violation("changed by who is not its owner", f"{system}: {change}")
+        if chain and chain[-1].log != change.log:
+            seals = self._validity[REPLICA[system], partition].seals
+            if not any(chain[-1].header.epoch < sealed <= epoch for sealed in seals):
+                raise Violation("executed by two owners without a seal between", f"{chain[-1]} / {change}")
+            self.count("handovers")
+
+    def _copy(self, change: Change) -> None:
+        """A replica holds nothing but what counts in the change log that it is a copy of."""
+        chain = self.chains.get(change.key, [])
+        version = change.header.version
+        if version > len(chain):
+            raise Violation("a copy of what does not count", change)
+        original = chain[version - 1]
+        if original.state != change.state or original.position != change.position:
+            raise Violation("a copy differs from its original", f"{change} / {original}")
+
+    # ------------------------------------------------------------------ answers
+    def _system_answer(self, system: System, record: Stored) -> None:
+        """What a system answers is true, whoever forwards it and whenever."""
+        if wire.text(record.headers, wire.ROLE) != "primary":
+            self.count("shadows")
+            return
+        position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
+        asked = self.positions.get(position)
+        status = wire.text(record.headers, wire.STATUS)
+        if asked is None:
+            raise Violation("an answer to no request", record)
+        if status == "ok":
+            self._true(asked, record, f"{system}: ")
+
+    def _answer(self, record: Stored) -> None:
+        """To the user: `ok` is one effect, `timeout` at most one, `error` and `rejected` none."""
+        asked = self.asked.get((record.key or b"", wire.text(record.headers, wire.ID) or ""))
+        if asked is None:
+            raise Violation("an answer to no request", record)
+        status = wire.text(record.headers, wire.STATUS) or ""
+        self.count(f"answers_{status}")
+        if asked.answers:
+            self.count("answers_repeated")
+            self._repeated(asked, status, record)
+        asked.answers.append(record)
+        if status == "ok":
+            self._true(asked, record, "")
+        elif status in ("error", "rejected") and asked.effect is not None:
+            raise Violation(f"answered {status}, and yet it took effect", asked)
+
+    def _repeated(self, asked: Asked, status: str, record: Stored) -> None:
+        """Every answer to a request that changes state is the same, except that one may say `timeout`."""
+        for earlier in () if asked.reads else asked.answers:
+            before = wire.text(earlier.headers, wire.STATUS)
+            if "timeout" not in (before, status) and (before != status or earlier.value != record.value):
+                raise Violation("answered otherwise when repeated", f"{asked}: {before}, then {status}")
+
+    def _true(self, asked: Asked, record: Stored, who: str) -> None:
+        chain = self.chains.get(asked.key, [])
+        if asked.bad:
+            raise Violation("accepted a bad request", f"{who}{asked}")
+        if asked.reads:
+            if self.version_read(asked, record.value) is None:
+                states = [applied(change.state) for change in chain]
+                raise Violation("a dirty or stale read", f"{who}{answered(record.value)} of {asked}, states {states}")
+        elif asked.effect is None:
+            raise Violation("answered ok before its change counts", f"{who}{asked}")
+        elif chain[asked.effect - 1].answer not in (record.value, None):
+            raise Violation("an answer that differs from the one in the log", f"{who}{asked}")
+
+    def version_read(self, asked: Asked, value: bytes | None) -> int | None:
+        """The first version a read may have answered, not older than what its client had seen; None: there is none."""
+        read = answered(value)
+        states = [[], *(applied(change.state) for change in self.chains.get(asked.key, ()))]
+        return next((v for v in range(asked.floor, len(states)) if states[v] == read), None)
+
+    # ------------------------------------------------------------------ control
+    def _control(self, record: Stored) -> None:
+        outcome = fold(self.control, record.offset, record.value)
+        if outcome.verdict not in ("accepted", "duplicate"):
+            raise Violation("a control record was refused", f"{record.offset}: {outcome}")
+        if isinstance(outcome.record, Settled):
+            partition, epoch = outcome.record.partition, outcome.record.epoch
+            for system in SYSTEMS:
+                if epoch not in self._validity[REPLICA[system], partition].seals:
+                    raise Violation("settled before both seals were copied", f"{outcome.record}: {other(system)}")
