@@ -1,20 +1,31 @@
-"""What the client is asked and what it answers."""
+"""What the client is asked and what it answers. Pure."""
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, NamedTuple, Self, cast
 
 from hal9 import wire
+from hal9.client.errors import RequestRefused, RequestRejected, RequestTimedOut
 from hal9.log.effects import Record
 
 AnswerStatus = Literal["ok", "error", "rejected", "timeout"]
 
+FALLBACK, STALE_MS = "fallback", "stale-ms"
+_STATUSES = frozenset({b"ok", b"error", b"rejected", b"timeout"})
+_FIELDS = frozenset({wire.ID, wire.STATUS, wire.ERROR, wire.SERVED_BY, wire.EPOCH})
+_NONE: Mapping[str, str] = MappingProxyType({})
+_FAILURES = {"error": RequestRefused, "rejected": RequestRejected, "timeout": RequestTimedOut}
+
 
 class Ask(NamedTuple):
-    """One request of many."""
+    """One request of many; what is None is as the client has it (a new id, the default deadline)."""
 
     key: str | bytes
     operation: str
     value: bytes
+    id: str | None = None
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class Answer:
         elapsed_ms: from sending to the answer.
         local: no answer was read: this client gave up waiting (`no-answer`), could not send (`not-sent`,
             `too-large`), could not read (`unreadable`), was closed (`closed`), or its caller went (`cancelled`).
+        headers: all other headers of the answer, as text (trace context, and what newer services add).
     """
 
     status: AnswerStatus
@@ -41,6 +53,29 @@ class Answer:
     id: str
     elapsed_ms: float = 0.0
     local: bool = False
+    headers: Mapping[str, str] = field(default_factory=lambda: _NONE)
+
+    @property
+    def ok(self) -> bool:
+        """Done, once."""
+        return self.status == "ok"
+
+    @property
+    def fallback(self) -> str | None:
+        """Set if not the key's owner answered but the other system, from its replica."""
+        return self.headers.get(FALLBACK)
+
+    @property
+    def stale_ms(self) -> int | None:
+        """How old the state behind a `fallback` answer may be, in milliseconds."""
+        text = self.headers.get(STALE_MS, "")
+        return int(text) if text.isascii() and text.isdecimal() else None
+
+    def raise_for_status(self) -> Self:
+        """Itself if `ok`; raises RequestRefused, RequestRejected or RequestTimedOut otherwise."""
+        if self.status == "ok":
+            return self
+        raise _FAILURES[self.status](self)
 
 
 @dataclass(slots=True)
@@ -53,6 +88,7 @@ class Counts:
         repeated: answers beyond the first of a request; they changed nothing.
         late: answers read after this client had given up.
         gave_up: ends that are this client's own word (`Answer.local`), not the router's.
+        resent: times that a request was sent again, under its id.
     """
 
     sent: int = 0
@@ -64,18 +100,21 @@ class Counts:
     repeated: int = 0
     late: int = 0
     gave_up: int = 0
+    resent: int = 0
 
 
 def read_answer(record: Record, elapsed_ms: float) -> Answer:
     """A record of `responses`. One without a known status says nothing of what was done: a `timeout`."""
-    status = wire.text(record.headers, wire.STATUS)
-    known = status in ("ok", "error", "rejected", "timeout")
+    status = wire.header(record.headers, wire.STATUS)
+    known = status in _STATUSES
+    more = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers if name not in _FIELDS}
     return Answer(
-        status=cast("AnswerStatus", status) if known else "timeout",
+        status=cast("AnswerStatus", (status or b"").decode()) if known else "timeout",
         value=record.value or b"",
         error=wire.text(record.headers, wire.ERROR) if known else "bad-answer",
         served_by=wire.text(record.headers, wire.SERVED_BY),
         epoch=wire.number(record.headers, wire.EPOCH),
         id=wire.text(record.headers, wire.ID) or "",
         elapsed_ms=elapsed_ms,
+        headers=MappingProxyType(more) if more else _NONE,
     )

@@ -1,51 +1,71 @@
-"""The client itself: one idempotent producer, one reader of the answers, one entry per open request.
+"""The client itself: requests out, answers in, one entry per open request.
 
 Every request ends: with the first answer read for its id, or after its deadline and a grace as a local `timeout`.
+One client serves any number of tasks of one event loop; `hal9.client.SyncClient` serves threads.
 """
 
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterable, Iterable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from msgspec.structs import replace
 
 from hal9 import wire
 from hal9.client.answer import Answer, AnswerStatus, Ask, Counts, read_answer
+from hal9.client.attempts import Attempts
+from hal9.client.errors import ClientClosed, NotSent, TooLarge
 from hal9.client.ledger import Ledger
-from hal9.connection import reach_kafka
+from hal9.client.many import Answers, Asks
+from hal9.client.room import Room
+from hal9.client.transport import KafkaTransport, Transport
 from hal9.errors import Transient
 from hal9.keys import is_mark, key_error, partition_of
-from hal9.log.effects import NoTracer, Record, Tracer
-from hal9.log.producer import start_producer, stop_producer
-from hal9.log.reading import Reader
+from hal9.log.effects import Headers, NoTracer, Record, Tracer
 from hal9.settings import Settings
-from hal9.telemetry.logs import logger
 
 _MEMORY_S = 120.0
 """How long an ended id is remembered: above the greatest deadline and a router's recovery."""
-_STOP_S = 5.0
-
-_log = logger("client")
 
 
-@dataclass(slots=True)
 class _Open:
-    """A request in flight."""
+    """A request in flight. `future` brings its answer, or None: send it again."""
 
-    id: bytes
-    future: "asyncio.Future[Answer]"
-    began_s: float
-    until_s: float
-    span: object = None
-    timer: asyncio.TimerHandle | None = None
+    __slots__ = (
+        "again",
+        "attempts",
+        "began_s",
+        "future",
+        "headers",
+        "id",
+        "key",
+        "span",
+        "stored",
+        "timer",
+        "until_s",
+        "value",
+    )
+
+    def __init__(
+        self, name: bytes, key: bytes, value: bytes, attempts: Attempts, began_s: float, until_s: float
+    ) -> None:
+        self.id, self.key, self.value, self.attempts = name, key, value, attempts
+        self.began_s, self.until_s = began_s, until_s
+        self.future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        self.headers: Headers = ()
+        self.span: object = None
+        self.stored = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.again: asyncio.TimerHandle | None = None
+
+    def rest(self) -> None:
+        """No timer runs any more."""
+        for timer in (self.timer, self.again):
+            if timer is not None:
+                timer.cancel()
 
 
 class Client:
@@ -53,31 +73,36 @@ class Client:
 
     Args:
         bootstrap: `host:port` of Kafka; the settings' if None.
-        settings: addresses, topic names, deadlines.
+        settings: addresses, topic names, deadlines, bounds.
         tracer: starts a span per sampled request (`hal9.telemetry.tracing`).
+        transport: what carries requests and answers instead of Kafka, in tests.
     """
 
     def __init__(
-        self, bootstrap: str | None = None, settings: Settings | None = None, *, tracer: Tracer | None = None
+        self,
+        bootstrap: str | None = None,
+        settings: Settings | None = None,
+        *,
+        tracer: Tracer | None = None,
+        transport: Transport | None = None,
     ) -> None:
         settings = settings or Settings()
-        self._kafka = settings.kafka if bootstrap is None else replace(settings.kafka, bootstrap=bootstrap)
+        kafka = settings.kafka if bootstrap is None else replace(settings.kafka, bootstrap=bootstrap)
         self._settings = settings.client
         names = settings.topics.names()
-        self._requests, self._responses = names["requests"], names["responses"]
+        self._transport = transport or KafkaTransport(
+            kafka, names["requests"], names["responses"], self._settings.producers
+        )
         self._tracer = tracer or NoTracer()
         self._ledger = Ledger(_MEMORY_S)
         self._open: dict[bytes, _Open] = {}
-        self._room = asyncio.Semaphore(self._settings.in_flight_max)
-        self._partitions = 0
-        self._connections = AsyncExitStack()
-        self._producer: Any = None
-        self._reading: asyncio.Task[None] | None = None
+        self._room = Room(self._settings.in_flight_max, self._settings.in_flight_bytes)
+        self._opened = False
         self._failure: BaseException | None = None
         self.counts = Counts()
 
     def __repr__(self) -> str:
-        return f"<Client {self._kafka.bootstrap}: {len(self._open)} open, {self.counts}>"
+        return f"<Client {self._transport!r}: {len(self._open)} open, {self.counts}>"
 
     @property
     def repeated(self) -> int:
@@ -85,35 +110,21 @@ class Client:
         return self.counts.repeated
 
     async def __aenter__(self) -> Self:
-        await reach_kafka(self._kafka)
-        async with AsyncExitStack() as connections:
-            self._producer = await start_producer(self._kafka, self._kafka.wait_s)
-            connections.push_async_callback(_stop, self._producer)
-            reader = await connections.enter_async_context(Reader(self._kafka))
-            self._partitions = len(await self._partitions_of(self._requests))
-            answers = [TopicPartition(self._responses, p) for p in await self._partitions_of(self._responses)]
-            # The end is known before anything is asked: no answer can be missed.
-            ends = await reader.ends(answers)
-            self._connections = connections.pop_all()
-        self._reading = asyncio.create_task(self._read(reader, ends), name="hal9-client-reader")
-        self._reading.add_done_callback(self._reading_ended)
-        return self
-
-    async def _partitions_of(self, topic: str) -> set[int]:
         try:
-            return cast("set[int]", await self._producer.partitions_for(topic))
-        except KafkaError as error:
-            raise Transient(f"topic {topic} is not there ({error}); `hal9 topics create` makes it") from error
+            await self._transport.open(self._arrived, self._lost)
+        except BaseException:
+            await self._transport.close()
+            raise
+        self._opened = True
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._opened = False
         for entry in list(self._open.values()):
             self._give_up(entry, "closed")
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
-        await self._connections.aclose()
+        await self._transport.close()
 
     async def request(
         self,
@@ -123,11 +134,26 @@ class Client:
         operation: str = "process",
         deadline_s: float | None = None,
         request_id: str | None = None,
+        retries: int | None = None,
     ) -> Answer:
         """Ask, and await the answer: at the latest a grace after the deadline, as `timeout` and `local`.
 
+        While too many requests, or too many bytes of them, are under way it waits first; the deadline begins after
+        that. A caller that is cancelled leaves nothing behind; what was sent may be done all the same.
+
+        Args:
+            key: the neuron's id.
+            value: opaque to everything but the system.
+            operation: what to do.
+            deadline_s: from sending, at most 60; the settings' if None.
+            request_id: its identity, at most 128 bytes; a new one if None. Within 60 s it is one request, however
+                often it is sent.
+            retries: times to send it again, under its id and with its deadline, when sending failed or nothing is
+                heard; the settings' if None.
+
         Raises:
             ValueError: the key is no neuron id, or the id is in use or too long.
+            ClientClosed: the client is not open.
             Transient: the answers can no longer be read.
         """
         raw_key = key.encode() if isinstance(key, str) else key
@@ -137,34 +163,67 @@ class Client:
         name = (request_id or uuid.uuid4().hex).encode()
         if len(name) > wire.MAX_ID_BYTES:
             raise ValueError(f"the id has {len(name)} bytes, more than {wire.MAX_ID_BYTES}")
-        async with self._room:
+        size = len(raw_key) + len(value)
+        await self._room.enter(size)
+        try:
             self._check()
             deadline_ms = self._settings.deadline_ms if deadline_s is None else round(deadline_s * 1000)
-            entry = self._begin_request(name, deadline_ms)
+            tries = self._settings.retries if retries is None else retries
+            entry = self._begin_request(name, raw_key, value, deadline_ms, tries)
             try:
-                await self._send(entry, raw_key, value, operation, deadline_ms)
-                return await entry.future
+                return await self._converse(entry, operation, deadline_ms)
             finally:
                 if not entry.future.done() or entry.future.cancelled():
                     self._give_up(entry, "cancelled")
+        finally:
+            self._room.leave(size)
+
+    def request_many(
+        self,
+        asks: Asks,
+        *,
+        concurrency: int | None = None,
+        deadline_s: float | None = None,
+        retries: int | None = None,
+        ordered: bool = True,
+    ) -> Answers:
+        """Ask all of `(key, operation, value)` or `Ask`, at most `concurrency` at once (the settings' in flight).
+
+        `await` it for the list of answers, or `async for` over it for one after another: in the order of the asks, or
+        with `ordered=False` as they come. Asks are drawn no faster than answers are taken.
+        """
+
+        async def one(ask: Ask) -> Answer:
+            return await self.request(
+                ask.key,
+                ask.value,
+                operation=ask.operation,
+                deadline_s=deadline_s if ask.deadline_s is None else ask.deadline_s,
+                request_id=ask.id,
+                retries=retries,
+            )
+
+        return Answers(asks, one, concurrency or self._settings.in_flight_max, ordered=ordered)
 
     def _check(self) -> None:
         if self._failure is not None:
             raise Transient(f"the answers can no longer be read: {self._failure}") from self._failure
-        if self._reading is None or self._reading.done():
-            raise Transient("the client is not open")
+        if not self._opened:
+            raise ClientClosed("the client is not open")
 
-    def _begin_request(self, name: bytes, deadline_ms: int) -> _Open:
+    def _begin_request(self, name: bytes, key: bytes, value: bytes, deadline_ms: int, retries: int) -> _Open:
         loop = asyncio.get_running_loop()
         self._ledger.open(name)
-        until_s = loop.time() + (deadline_ms + self._settings.grace_ms) / 1000
-        entry = _Open(name, loop.create_future(), loop.time(), until_s)
+        now_s = loop.time()
+        until_s = now_s + (deadline_ms + self._settings.grace_ms) / 1000
+        entry = _Open(name, key, value, Attempts(retries, now_s + deadline_ms / 1000), now_s, until_s)
         self._open[name] = entry
         self.counts.sent += 1
-        entry.timer = loop.call_at(until_s, self._give_up, entry, "no-answer")
+        entry.timer = loop.call_at(entry.until_s, self._give_up, entry, "no-answer")
         return entry
 
-    async def _send(self, entry: _Open, key: bytes, value: bytes, operation: str, deadline_ms: int) -> None:
+    # ------------------------------------------------------------------ sending
+    async def _converse(self, entry: _Open, operation: str, deadline_ms: int) -> Answer:
         entry.span, trace = self._tracer.begin("send requests", None, {"hal9.operation": operation})
         headers = [
             (wire.ID, entry.id),
@@ -173,114 +232,110 @@ class Client:
         ]
         if trace is not None:
             headers.append((wire.TRACEPARENT, trace))
-        partition = partition_of(key, self._partitions)
-        send = self._producer.send(self._requests, value, key=key, partition=partition, headers=headers)
+        entry.headers = headers
+        await self._send(entry)
+        while True:
+            answer = await entry.future
+            if answer is not None:
+                return answer
+            await self._send_again(entry)
+
+    async def _send(self, entry: _Open) -> None:
+        number = entry.attempts.begin()
+        partition = partition_of(entry.key, self._transport.partitions)
+        sending = self._transport.send(entry.key, entry.value, entry.headers, partition)
         try:
             # A full buffer may hold up the sending for longer than anybody waits.
             async with asyncio.timeout_at(entry.until_s):
-                stored = await send
-        except MessageSizeTooLargeError:
+                stored = await sending
+        except TooLarge:
             self._give_up(entry, "too-large", "rejected")
-        except (KafkaError, TimeoutError):
+        except (NotSent, Transient, TimeoutError):
+            self._not_stored(entry)
+        else:
+            stored.add_done_callback(partial(self._stored, entry, number))
+            if entry.attempts.left:
+                self._again_at(entry, entry.attempts.after_silence(asyncio.get_running_loop().time()))
+
+    async def _send_again(self, entry: _Open) -> None:
+        """An answer that comes meanwhile ends it: what was sent before may have been stored."""
+        self.counts.resent += 1
+        sending = asyncio.create_task(self._send(entry))
+        either: set[asyncio.Future[Any]] = {sending, entry.future}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sending.cancel()
+            await asyncio.wait({sending})
+
+    def _stored(self, entry: _Open, number: int, stored: "asyncio.Future[Any]") -> None:
+        error = None if stored.cancelled() else stored.exception()
+        if error is None:
+            entry.stored = True
+        elif isinstance(error, TooLarge):
+            self._give_up(entry, "too-large", "rejected")
+        elif number == entry.attempts.made:
+            self._not_stored(entry)
+
+    def _not_stored(self, entry: _Open) -> None:
+        """Whether it was stored is unknown then, which is what `timeout` says, unless it may be sent again."""
+        again_s = entry.attempts.after_failure(asyncio.get_running_loop().time())
+        if again_s is None and not entry.stored:
             self._give_up(entry, "not-sent")
         else:
-            stored.add_done_callback(partial(self._stored, entry))
+            self._again_at(entry, again_s)
 
-    def _stored(self, entry: _Open, stored: "asyncio.Future[Any]") -> None:
-        # Whether it was stored is unknown then, which is what `timeout` says.
-        if not stored.cancelled() and stored.exception() is not None:
-            self._give_up(entry, "not-sent")
+    def _again_at(self, entry: _Open, at_s: float | None) -> None:
+        if entry.again is not None:
+            entry.again.cancel()
+        if at_s is not None and entry.id in self._open:
+            entry.again = asyncio.get_running_loop().call_at(at_s, self._wake, entry)
 
-    async def request_many(
-        self,
-        asks: Iterable[tuple[str | bytes, str, bytes]] | AsyncIterable[tuple[str | bytes, str, bytes]],
-        *,
-        concurrency: int | None = None,
-        deadline_s: float | None = None,
-    ) -> list[Answer]:
-        """Ask all of `(key, operation, value)`, at most `concurrency` at once; the answers in the order of the asks."""
-        tasks: list[asyncio.Task[Answer]] = []
-        room = asyncio.Semaphore(concurrency or self._settings.in_flight_max)
+    def _wake(self, entry: _Open) -> None:
+        # A new future first: the answer may come before the sender is running again.
+        waiting, entry.future = entry.future, asyncio.get_running_loop().create_future()
+        if not waiting.done():
+            waiting.set_result(None)
 
-        async def one(ask: Ask) -> Answer:
-            try:
-                return await self.request(ask.key, ask.value, operation=ask.operation, deadline_s=deadline_s)
-            finally:
-                room.release()
-
-        async with asyncio.TaskGroup() as group:
-            async for ask in _each(asks):
-                await room.acquire()
-                tasks.append(group.create_task(one(Ask(*ask))))
-        return [task.result() for task in tasks]
-
-    async def _read(self, reader: Reader, ends: Mapping[TopicPartition, int]) -> None:
-        async for chunk in reader.follow(ends):
-            for record in chunk.records:
-                self._answered(record)
-
-    def _answered(self, record: Record) -> None:
-        name = wire.header(record.headers, wire.ID)
-        if name is None or is_mark(record.key):
-            return
-        match self._ledger.arrived(name, asyncio.get_running_loop().time()):
-            case "first":
-                self.counts.answered += 1
-                entry = self._open[name]
-                self._end(entry, read_answer(record, _elapsed_ms(entry)))
-            case "late":
-                self.counts.answered += 1
-                self.counts.late += 1
-            case "repeated":
+    # ------------------------------------------------------------------ answers
+    def _arrived(self, records: Sequence[Record]) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for record in records:
+            # Most are other clients': they cost one look at one header.
+            name = wire.header(record.headers, wire.ID)
+            if name is None or name not in self._ledger or is_mark(record.key):
+                continue
+            arrival = self._ledger.arrived(name, now_s)
+            if arrival == "repeated":
                 self.counts.repeated += 1
-            case "foreign":
-                pass
+                continue
+            self.counts.answered += 1
+            if arrival == "late":
+                self.counts.late += 1
+            else:
+                entry = self._open[name]
+                self._end(entry, read_answer(record, (now_s - entry.began_s) * 1000))
 
     def _give_up(self, entry: _Open, error: str, status: AnswerStatus = "timeout") -> None:
         """End a request by this client's own word; nothing if it has ended."""
-        if entry.id not in self._open:
+        if self._open.get(entry.id) is not entry:
             return
-        self._ledger.give_up(entry.id, asyncio.get_running_loop().time())
+        now_s = asyncio.get_running_loop().time()
+        self._ledger.give_up(entry.id, now_s)
         self.counts.gave_up += 1
-        self._end(entry, Answer(status, b"", error, None, None, entry.id.decode(), _elapsed_ms(entry), local=True))
+        elapsed_ms = (now_s - entry.began_s) * 1000
+        self._end(entry, Answer(status, b"", error, None, None, entry.id.decode(), elapsed_ms, local=True))
 
     def _end(self, entry: _Open, answer: Answer) -> None:
         del self._open[entry.id]
-        if entry.timer is not None:
-            entry.timer.cancel()
+        entry.rest()
         setattr(self.counts, answer.status, getattr(self.counts, answer.status) + 1)
         self._tracer.end(entry.span, answer.status)
         if not entry.future.done():
             entry.future.set_result(answer)
 
-    def _reading_ended(self, reading: "asyncio.Task[None]") -> None:
-        """The reading never ends by itself: without it every open request must be told."""
-        if reading.cancelled():
-            return
-        self._failure = reading.exception()
+    def _lost(self, error: BaseException) -> None:
+        """Reading never ends by itself: without it every open request must be told."""
+        self._failure = error
         for entry in list(self._open.values()):
             self._give_up(entry, "unreadable")
-
-
-async def _stop(producer: Any) -> None:
-    """A broker that is gone must not hold up the end of a program; nothing is left to be saved."""
-    try:
-        async with asyncio.timeout(_STOP_S):
-            await stop_producer(producer)
-    except (KafkaError, TimeoutError, OSError) as error:
-        _log.warning("producer_not_closed", reason=repr(error))
-
-
-def _elapsed_ms(entry: _Open) -> float:
-    return (asyncio.get_running_loop().time() - entry.began_s) * 1000
-
-
-async def _each(
-    asks: Iterable[tuple[str | bytes, str, bytes]] | AsyncIterable[tuple[str | bytes, str, bytes]],
-) -> AsyncIterable[tuple[str | bytes, str, bytes]]:
-    if isinstance(asks, AsyncIterable):
-        async for ask in asks:
-            yield ask
-    else:
-        for ask in asks:
-            yield ask

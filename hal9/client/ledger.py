@@ -17,16 +17,25 @@ class Ledger:
         self._memory_s = memory_s
         self._states: dict[bytes, int] = {}
         self._ended: deque[tuple[float, bytes]] = deque()
+        self._until_s: dict[bytes, float] = {}
 
     def __len__(self) -> int:
         """How many ids are known, open or remembered."""
         return len(self._states)
 
+    def __contains__(self, request_id: bytes) -> bool:
+        """Whether an answer with this id would be one of this client's."""
+        return request_id in self._states
+
     def open(self, request_id: bytes) -> None:
-        """A request is about to be sent; ValueError if its id is in use."""
-        if request_id in self._states:
+        """A request is about to be sent; ValueError if its id is in use, or was answered.
+
+        One that was given up may be asked again: what became of it is unknown, and by its id it is the same request.
+        """
+        if self._states.get(request_id, _GIVEN_UP) != _GIVEN_UP:
             raise ValueError(f"the id {request_id.decode()} is in use")
         self._states[request_id] = _OPEN
+        self._until_s.pop(request_id, None)
 
     def arrived(self, request_id: bytes, now_s: float) -> Arrival:
         """An answer was read: what is it to this client?"""
@@ -47,6 +56,9 @@ class Ledger:
         self._remember(request_id, now_s)
 
     def _remember(self, request_id: bytes, now_s: float) -> None:
-        self._ended.append((now_s + self._memory_s, request_id))
+        until_s = self._until_s[request_id] = now_s + self._memory_s
+        self._ended.append((until_s, request_id))
         while self._ended[0][0] <= now_s:
-            del self._states[self._ended.popleft()[1]]
+            until_s, ended = self._ended.popleft()
+            if self._until_s.get(ended) == until_s:  # else it was opened again since
+                del self._states[ended], self._until_s[ended]

@@ -165,6 +165,9 @@ class Client(Struct, frozen=True, kw_only=True):
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000, description="of a request that names none")] = 10_000
     grace_ms: Annotated[Milliseconds, Meta(description="how long after the deadline its answer is awaited")] = 2_000
     in_flight_max: Annotated[Positive, Meta(description="requests in flight; more wait")] = 1_000
+    in_flight_bytes: Annotated[Positive, Meta(description="keys and values in flight; more wait")] = 64 * 1024 * 1024
+    retries: Annotated[int, Meta(ge=0, le=100, description="times a request is sent again, under its id")] = 0
+    producers: Annotated[int, Meta(ge=1, le=64, description="connections that send; a partition keeps to one")] = 1
 
 
 class Settings(Struct, frozen=True, kw_only=True):
