@@ -47,6 +47,7 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     comparisons: Annotated[dict[int, Comparisons], Meta(description="by epoch")] = {}
     shadow_latency_us: dict[System, Sketch] = {}
     shadow_errors: dict[System, Count] = {}
+    shadows_dropped: Annotated[dict[str, Count], Meta(description="by reason: breaker, pressure, rate")] = {}
     partitions: Annotated[list[int], Meta(description="partitions this router served")] = []
 
 

@@ -11,6 +11,7 @@ from schemas.base import FLAT, HIERARCHICAL, Tree
 from services.migrator.core import MigratorConfig, MigratorCore
 from services.router.core import RouterConfig, RouterCore
 from services.router.outcomes import OutcomeBook
+from services.router.protection import Protection
 from simulation.applied import AppliedHandler
 
 MIGRATION = "hal9"
@@ -31,6 +32,7 @@ def cast(
     handler: Handler | BatchHandler | None = None,
     to_unit: Callable[[Tree], Tree] = _as_it_is,
     to_neuron: Callable[[Tree], Tree] = _as_it_is,
+    protection: Protection | None = None,
 ) -> dict[str, Callable[[str], PartitionCore]]:
     """Per service what makes a core of it, given the name of the incarnation."""
     played = as_batch(handler or AppliedHandler())
@@ -41,7 +43,15 @@ def cast(
 
     def router(name: str) -> PartitionCore:
         limits = wire.Limits(deadline_ms=DEADLINE_MS)
-        config = RouterConfig(MIGRATION, partitions, name, unique, OutcomeBook(name), limits)
+        config = RouterConfig(
+            MIGRATION,
+            partitions,
+            name,
+            unique,
+            OutcomeBook(name),
+            limits,
+            protection=protection or Protection(),
+        )
         return RouterCore(partition, config)
 
     def flat(name: str) -> PartitionCore:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from hal9.control.reducer import ControlState, Outcome, fold
 from schemas.base import Percentage, encode
-from schemas.control import AnyControl, Phase
+from schemas.control import AnyControl, Phase, Pin
 from schemas.telemetry import Status
 
 
@@ -43,6 +43,16 @@ class Progress:
     in_flight: int
     waiting: int
     quarantined: int
+
+
+def epochs_of_route(state: ControlState) -> range:
+    """The present epoch and those before it with the same owners: a pin holds a key where it is and moves none."""
+    first = state.epoch
+    for entry in reversed(state.history):
+        if not isinstance(entry.record, Pin):
+            break
+        first = entry.epoch - 1
+    return range(first, state.epoch + 1)
 
 
 def progress(state: ControlState, alive: Sequence[Status], partitions: int) -> Progress:

@@ -11,6 +11,7 @@ Positive = Annotated[int, Meta(ge=1)]
 Milliseconds = Annotated[int, Meta(ge=1, le=86_400_000)]
 Seconds = Annotated[float, Meta(ge=0.0, le=86_400.0)]
 Rate = Annotated[float, Meta(ge=0.0, le=1.0)]
+Share = Annotated[float, Meta(gt=0.0, le=1.0)]
 Bytes = Annotated[int, Meta(ge=1, le=16 * 1024 * 1024)]
 Secret = Annotated[str, Meta(extra={"secret": True})]
 Address = Annotated[str, Meta(extra={"url": True})]
@@ -110,6 +111,16 @@ class Router(Struct, frozen=True, kw_only=True):
     in_flight_max: Annotated[Positive, Meta(description="requests in flight per partition")] = 2_000
     float_rel: Annotated[float, Meta(ge=0.0, le=1.0, description="relative tolerance of floats")] = 1e-9
     float_abs: Annotated[float, Meta(ge=0.0, le=1e9, description="absolute tolerance of floats")] = 1e-12
+    breaker: Annotated[bool, Meta(description="whether the circuit breakers of the systems act")] = True
+    breaker_window_s: Annotated[int, Meta(ge=1, le=300, description="seconds that a breaker judges")] = 10
+    breaker_min_requests: Annotated[Positive, Meta(description="fewer in the window say nothing")] = 20
+    breaker_error_share: Annotated[Share, Meta(description="of errors and timeouts, at which it opens")] = 0.5
+    breaker_slow_share: Annotated[Share, Meta(description="of slow requests, at which it opens")] = 0.8
+    breaker_slow_ms: Annotated[Milliseconds, Meta(description="a request that takes longer is slow")] = 2_000
+    breaker_open_ms: Annotated[Milliseconds, Meta(description="how long it stays open before it is probed")] = 10_000
+    breaker_probes: Annotated[Positive, Meta(description="shadow executions that decide whether it closes")] = 5
+    shadow_rate: Annotated[float, Meta(ge=0.0, le=1e7, description="shadows per second; 0: no bound")] = 0.0
+    shadow_burst: Annotated[Positive, Meta(description="shadows that may go at once")] = 1_000
 
 
 class System(Struct, frozen=True, kw_only=True):

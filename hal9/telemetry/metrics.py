@@ -11,7 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from hal9.stats.sketch import GAMMA
-from hal9.telemetry.families import COMPARISONS, REQUEST_DURATION, REQUESTS, Family
+from hal9.telemetry.families import COMPARISONS, REQUEST_DURATION, REQUESTS, SHADOWS_DROPPED, Family
 from schemas.base import SYSTEMS
 from schemas.telemetry import Comparisons, Outcome, Sketch
 
@@ -119,6 +119,8 @@ class OutcomeMetrics:
             self._durations.add(system, "shadow", sketch)
         for system, errors in outcome.shadow_errors.items():
             self._count(system, "shadow", "error", errors)
+        for reason, dropped in outcome.shadows_dropped.items():
+            self._metrics.counter(SHADOWS_DROPPED, reason=reason).inc(dropped)
         for comparisons in outcome.comparisons.values():
             for result, counter in self._comparisons.items():
                 counter.inc(getattr(comparisons, result))

@@ -6,11 +6,12 @@ Three verdicts: ok, regression, insufficient; silence is never ok. A command tha
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hal9.control.progress import epochs_of_route
 from hal9.control.reducer import ControlState
 from hal9.stats.chance import improbable
 from hal9.stats.panes import ArmTotals, Panes
 from schemas.base import FLAT, HIERARCHICAL, Tree
-from schemas.control import Freeze, Pin, Rollback, Trigger
+from schemas.control import Freeze, Rollback, Trigger
 
 Verdict = Literal["ok", "regression", "insufficient"]
 Command = Rollback | Freeze
@@ -48,16 +49,6 @@ def decide(
     """One decision per trigger. `quiet_ms`: for how long the log of outcomes was seen to hold nothing new."""
     author = _Author(control, now_ms, actor)
     return [_errors(panes, policy, author), _silence(policy, quiet_ms, author)]
-
-
-def epochs_of_route(control: ControlState) -> range:
-    """The present epoch and those before it with the same owners: a pin holds a key where it is and moves none."""
-    first = control.epoch
-    for entry in reversed(control.history):
-        if not isinstance(entry.record, Pin):
-            break
-        first = entry.epoch - 1
-    return range(first, control.epoch + 1)
 
 
 def running(control: ControlState) -> bool:

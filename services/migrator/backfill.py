@@ -8,29 +8,11 @@ from collections.abc import Callable
 
 from hal9.control.reducer import ROUTE_SALT, salt
 from hal9.log.validity import Validity
+from hal9.stats.tokens import TokenBucket
 from schemas.base import FLAT
 
 SLICE = 2_000
 """Offsets per slice: the step in which the rate is held."""
-
-
-class TokenBucket:
-    """`rate` tokens per second, at most `burst` saved; may go below zero, which delays the next slice."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self.rate, self.burst = rate, burst
-        self._tokens, self._at_ms = burst, -1.0
-
-    def take(self, count: int) -> None:
-        """Spend tokens."""
-        self._tokens -= count
-
-    def ready(self, now_ms: float) -> bool:
-        """Whether there is anything to spend."""
-        if self._at_ms >= 0:
-            self._tokens = min(self.burst, self._tokens + self.rate * (now_ms - self._at_ms) / 1000)
-        self._at_ms = now_ms
-        return self._tokens > 0
 
 
 class Backfill:

@@ -19,10 +19,11 @@ from hal9.keys import bucket_of, key_error
 from hal9.log.effects import EARLIEST, Commit, Effects, Record, Send
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
+from hal9.stats.tokens import TokenBucket
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System, Tree, encode, other
 from schemas.control import Pin, Settled
 from schemas.state import Claim, Envelope, Marker, RouteMark, Seal
-from services.migrator.backfill import Backfill, TokenBucket
+from services.migrator.backfill import Backfill
 
 METADATA_BYTES = 4000
 PIN_BATCH = 500

@@ -7,16 +7,36 @@ from msgspec.structs import replace
 
 from hal9 import wire
 from hal9.compare import Tolerance
+from hal9.heartbeat import StatusFollower
 from hal9.log.effects import Send
 from hal9.log.runtime import Hooks, Runtime
 from hal9.service import Context, Cores, Service, run
-from hal9.settings import Settings
-from hal9.telemetry.families import DIVERGENCES
+from hal9.settings import Router, Settings
+from hal9.telemetry.families import BREAKER_STATE, DIVERGENCES
+from hal9.telemetry.logs import logger
 from hal9.telemetry.metrics import OutcomeMetrics
 from schemas.base import encode
-from schemas.telemetry import Status
+from schemas.telemetry import Outcome, Status
+from services.router.breaker import BreakerPolicy, State
 from services.router.core import RouterConfig, RouterCore
 from services.router.outcomes import OutcomeBook
+from services.router.protection import Protection, ProtectionPolicy
+
+_log = logger("router")
+
+
+def protection_policy(settings: Router) -> ProtectionPolicy:
+    """What the settings say."""
+    breaker = BreakerPolicy(
+        window_s=settings.breaker_window_s,
+        min_requests=settings.breaker_min_requests,
+        error_share=settings.breaker_error_share,
+        slow_share=settings.breaker_slow_share,
+        slow_ms=settings.breaker_slow_ms,
+        open_ms=settings.breaker_open_ms,
+        probes=settings.breaker_probes,
+    )
+    return ProtectionPolicy(breaker, settings.breaker, settings.shadow_rate, settings.shadow_burst)
 
 
 class RouterRole:
@@ -32,6 +52,10 @@ class RouterRole:
         self._diverged: dict[str, int] = {}
         settings = context.settings
         limits = settings.router
+        self._statuses = StatusFollower(settings.kafka, context.topics.name("status"), clock=context.clock)
+        self._protection = Protection(protection_policy(limits))
+        for system in self._protection.breakers:
+            context.metrics.gauge(BREAKER_STATE, system=system).set(State.CLOSED.level)
         self._config = RouterConfig(
             migration=settings.migration.id,
             partitions=settings.topics.partitions,
@@ -47,6 +71,7 @@ class RouterRole:
             id_window_ms=limits.id_window_ms,
             in_flight_max=limits.in_flight_max,
             tolerance=Tolerance(limits.float_rel, limits.float_abs),
+            protection=self._protection,
         )
 
     def make_core(self, partition: int) -> RouterCore:
@@ -58,16 +83,23 @@ class RouterRole:
         self._runtime = runtime
 
     def beside(self) -> Sequence[Coroutine[Any, Any, None]]:
-        """Nothing."""
-        return ()
+        """Hear which operations the systems declare read-only."""
+        return (self._listen(),)
+
+    async def _listen(self) -> None:
+        async with self._statuses:
+            await self._statuses.ended()
 
     def trouble(self) -> list[str]:
-        """Nothing of its own."""
-        return []
+        """Heartbeats that are not heard: what is read-only may have changed."""
+        return self._statuses.trouble()
 
     def hooks(self) -> Hooks:
-        """Outcomes of the seconds that have passed, each second."""
-        return Hooks(each_second=self._report)
+        """What is read-only, before each tick; outcomes of the seconds that have passed, each second."""
+        return Hooks(self._judge, self._report)
+
+    def _judge(self, _cores: Cores) -> None:
+        self._protection.read_only = self._statuses.liveness.read_only()
 
     def _report(self, cores: Cores) -> None:
         if self._runtime is None:
@@ -77,9 +109,29 @@ class RouterRole:
             counter.inc(count - self._diverged.get(kind, 0))
             self._diverged[kind] = count
         key = self._context.settings.migration.id.encode()
-        for outcome in self._book.take(self._context.clock.now_ms(), sorted(cores)):
+        self._book.dropped(self._protection.gate.take())
+        outcomes = self._book.take(self._context.clock.now_ms(), sorted(cores))
+        for outcome in outcomes:
             self._metrics.add(outcome)
             self._runtime.append(Send("outcomes", key, encode(outcome), []))
+        self._protect(outcomes, self._runtime)
+
+    def _protect(self, outcomes: list[Outcome], runtime: Runtime) -> None:
+        now_ms = self._context.clock.now_ms()
+        for move in self._protection.look(outcomes, now_ms):
+            self._context.metrics.gauge(BREAKER_STATE, system=move.system).set(move.after.level)
+            _log.warning(
+                "breaker_moved",
+                system=move.system,
+                before=move.before.value,
+                after=move.after.value,
+                why=move.event.value,
+                epoch=move.epoch,
+                evidence=move.evidence,
+            )
+        command = self._protection.command(now_ms, self._context.instance)
+        if command is not None:
+            runtime.append(Send("control", command.migration.encode(), encode(command), []))
 
     def status(self, cores: Cores, status: Status) -> Status:
         """Markers read back, requests under way."""

@@ -29,8 +29,12 @@ from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.outcomes import OutcomeBook
 from services.router.passed import Passed
+from services.router.protection import Protection
+from services.router.shadowing import Shadowing
 
 METADATA_BYTES = 3900
+PRESSED = 0.75
+"""Share of the requests in flight that a partition may have, above which nothing is shadowed."""
 RESPONSES: dict[str, System] = {f"responses.{s}": s for s in SYSTEMS}
 
 
@@ -50,6 +54,7 @@ class RouterConfig:
     in_flight_max: int = 20_000
     tolerance: Tolerance = field(default_factory=Tolerance)
     comparison_grace_ms: float = 2_000
+    protection: Protection = field(default_factory=Protection)
 
 
 class RouterCore:
@@ -62,6 +67,7 @@ class RouterCore:
         self.partition, self.config, self.tracer = partition, config, tracer or NoTracer()
         self._traced = not isinstance(self.tracer, NoTracer)
         self.effects = Effects()
+        self.protection, self._gate = config.protection, config.protection.gate
         self.phase = "claim"
         """claim: reading `dispatched` to the own claim; answers: reading `responses` to its end; serve."""
         self.term = -1
@@ -74,6 +80,7 @@ class RouterCore:
         self.ledger = Ledger(config.id_window_ms)
         self.identities = Identities(config.id_window_ms, config.id_window_bytes)
         self.comparer = Comparer(partition, config.book, config.tolerance, config.comparison_grace_ms)
+        self.shadowing = Shadowing(self._gate)
         self._keys = KeyBook(config.migration, partition, config.partitions)
         self._validity = Validity()
         self._claim = b""
@@ -333,7 +340,8 @@ class RouterCore:
         owner = self.handover.owner(known)
         entry.epoch, entry.owner = self.epoch, owner
         entry.primary = entry.shadowed = entry.shadow = None
-        if known.shadow_bucket < self.handover.route.shadow_bound:
+        routed = known.shadow_bucket < self.handover.route.shadow_bound
+        if (routed or self._gate.probing) and self._shadows(entry, other(owner), routed):
             entry.shadow = other(owner)
             self.comparer.expect(entry)
         self.in_flight[entry.position] = entry
@@ -341,6 +349,10 @@ class RouterCore:
         self._passed.sent()
         written = headers.of_dispatch(entry, owner, self.partition, self.handover.after_seal(known), self.term)
         self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, entry))
+
+    def _shadows(self, entry: Entry, system: System, routed: bool) -> bool:
+        pressed = self._open >= PRESSED * self.config.in_flight_max
+        return self.shadowing.goes(system, entry.position, entry.request.deadline_ms, routed=routed, pressed=pressed)
 
     # ------------------------------------------------------------------ answers
     def _response(self, system: System, record: Record, now_ms: float) -> None:
@@ -355,6 +367,8 @@ class RouterCore:
         ok = response.status == "ok"
         result = Result(ok, response.error, record.value, response.state_version, response.state_diff)
         if response.role != b"primary":
+            if self.shadowing.probes:
+                self.shadowing.answered(system, response)
             self._report(self.comparer.shadow(system, response, result, now_ms))
             return
         entry = self.in_flight.get(response.position)
@@ -401,6 +415,7 @@ class RouterCore:
     def control(self, state: ControlState, now_ms: float) -> None:  # noqa: ARG002  the protocol's
         """Dispatch again what settled without an answer; put down a marker for the newest epoch."""
         self._control = state
+        self.protection.control(state)
         if self.phase != "serve":
             return
         taken = self.handover.take_back(self.in_flight, state)
@@ -432,6 +447,8 @@ class RouterCore:
         """Deadlines, the id window, comparisons nobody answered."""
         if self.phase != "serve":
             return
+        self.protection.tick(now_ms)
+        self.shadowing.expire(now_ms)
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             entry = self.ledger.entries.get(heapq.heappop(self._deadlines)[1])
             if entry is not None and not entry.answered and entry.rejected is None:

@@ -1,5 +1,7 @@
 """What one router did, by the second: the records that the guardian, the orchestrator and the console live on. Pure."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hal9.stats.sketch import bucket
@@ -36,6 +38,7 @@ class OutcomeBook:
         self._next: int | None = None
         self.divergences: dict[DivergenceKind, int] = {}
         """Since the start, by kind."""
+        self._dropped: Counter[str] = Counter()
 
     def _second(self, now_ms: float) -> _Second:
         second = int(now_ms // 1000)
@@ -77,6 +80,10 @@ class OutcomeBook:
         errors = self._second(now_ms).shadow_errors
         errors[system] = errors.get(system, 0) + 1
 
+    def dropped(self, shadows: Mapping[str, int]) -> None:
+        """Shadows that did not go, by reason; they count in the next second that is closed."""
+        self._dropped.update(shadows)
+
     def take(self, now_ms: float, partitions: list[int]) -> list[Outcome]:
         """One record per second that has passed since the last call, also for seconds in which nothing happened."""
         current = int(now_ms // 1000)
@@ -90,6 +97,7 @@ class OutcomeBook:
     def _close(self, second: int, partitions: list[int]) -> Outcome:
         self._seq += 1
         found = self._seconds.get(second, _Second())
+        dropped, self._dropped = dict(self._dropped), Counter()
         return Outcome(
             router=self._router,
             seq=self._seq,
@@ -101,5 +109,6 @@ class OutcomeBook:
             rejected=found.rejected,
             comparisons={epoch: Comparisons(**results) for epoch, results in found.comparisons.items()},
             shadow_errors=found.shadow_errors,
+            shadows_dropped=dropped,
             partitions=partitions,
         )
