@@ -201,6 +201,7 @@ class Dispatched:
     after_seal: int
     rejected: str | None
     traceparent: bytes | None
+    twin: bool = False
 
 
 def parse_dispatched(record: Record) -> Dispatched:
@@ -223,6 +224,7 @@ def parse_dispatched(record: Record) -> Dispatched:
             int(fields.get(AFTER_SEAL, b"0")),
             rejected.decode() if rejected is not None else None,
             fields.get(TRACEPARENT),
+            fields.get(TWIN) == b"1",
         )
     except _UNREADABLE as error:
         raise Poison("bad-dispatched", str(error)) from error

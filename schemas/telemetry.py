@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.base import Count, System, TimestampMs
+from schemas.reports import DivergenceKind
 
 Sketch = Annotated[
     dict[int, Count],
@@ -36,6 +37,17 @@ class Comparisons(Struct, frozen=True, kw_only=True, omit_defaults=True):
     both_failed: Count = 0
 
 
+class FieldNoise(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Requests that flat ran twice beside the shadow: in how many of them which run differed from flat's first one."""
+
+    operation: Annotated[str, Meta(max_length=64)]
+    kind: DivergenceKind
+    path: Annotated[str, Meta(max_length=1024, description="class of fields: a star for each list index")]
+    both: Annotated[Count, Meta(description="shadow and twin differed")] = 0
+    shadow: Annotated[Count, Meta(description="the shadow alone differed")] = 0
+    twin: Annotated[Count, Meta(description="the twin alone differed")] = 0
+
+
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One router's results of one second; sent every second, also when nothing happened (`arms` empty)."""
 
@@ -45,9 +57,19 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     arms: list[Arm] = []
     rejected: Count = 0
     comparisons: Annotated[dict[int, Comparisons], Meta(description="by epoch")] = {}
-    shadow_latency_us: dict[System, Sketch] = {}
+    shadow_latency_us: Annotated[
+        dict[System, Sketch],
+        Meta(description="executed shadows, from dispatch to response; a mutating one waits for the owner's change"),
+    ] = {}
     shadow_errors: dict[System, Count] = {}
     shadows_dropped: Annotated[dict[str, Count], Meta(description="by reason: breaker, pressure, rate")] = {}
+    shadow_ok: dict[System, Count] = {}
+    twin_ok: Annotated[Count, Meta(description="second runs by flat")] = 0
+    twin_error: Count = 0
+    pairs: Annotated[
+        dict[str, Count], Meta(description="requests whose shadow and twin were both compared, by operation")
+    ] = {}
+    noise: Annotated[list[FieldNoise], Meta(max_length=256, description="of those pairs, by field")] = []
     partitions: Annotated[list[int], Meta(description="partitions this router served")] = []
 
 

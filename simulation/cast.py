@@ -33,6 +33,7 @@ def cast(
     to_unit: Callable[[Tree], Tree] = _as_it_is,
     to_neuron: Callable[[Tree], Tree] = _as_it_is,
     protection: Protection | None = None,
+    twins: int = 0,
 ) -> dict[str, Callable[[str], PartitionCore]]:
     """Per service what makes a core of it, given the name of the incarnation."""
     played = as_batch(handler or AppliedHandler())
@@ -51,6 +52,7 @@ def cast(
             OutcomeBook(name),
             limits,
             protection=protection or Protection(),
+            twin_bound=twins,
         )
         return RouterCore(partition, config)
 

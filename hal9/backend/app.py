@@ -9,10 +9,12 @@ from msgspec.structs import replace
 from hal9.backend.core import CORES, BackendConfig, BackendCore
 from hal9.backend.execution import Limits
 from hal9.backend.handler import BatchHandler, Function, Handler, as_batch
+from hal9.compare.loading import load
 from hal9.errors import ConfigError
 from hal9.log.runtime import Hooks, Runtime
 from hal9.service import Context, Cores, Service, run
 from hal9.settings import Settings
+from hal9.telemetry.families import TWINS_DROPPED
 from schemas.base import SYSTEMS, System
 from schemas.telemetry import Status
 
@@ -23,6 +25,7 @@ class SystemRole:
     def __init__(self, context: Context, system: System, handler: BatchHandler) -> None:
         self.core_type = CORES[system]
         self._handler, self._context = handler, context
+        self._dropped = 0
         limits = context.settings.system
         self._config = BackendConfig(
             migration=context.settings.migration.id,
@@ -30,6 +33,7 @@ class SystemRole:
             unique=context.unique,
             limits=Limits(limits.value_bytes, limits.state_bytes),
             batch=limits.batch_max,
+            rules=load(context.settings),
         )
 
     def make_core(self, partition: int) -> BackendCore:
@@ -48,8 +52,14 @@ class SystemRole:
         return []
 
     def hooks(self) -> Hooks:
-        """Nothing beside the cores."""
-        return Hooks()
+        """Twins that were left out, each second."""
+        return Hooks(each_second=self._count)
+
+    def _count(self, cores: Cores) -> None:
+        # A core that is given up takes its count with it: never less than what was counted.
+        dropped = sum(core.twins.dropped for core in cores.values() if isinstance(core, BackendCore))
+        self._context.metrics.counter(TWINS_DROPPED).inc(max(dropped - self._dropped, 0))
+        self._dropped = dropped
 
     def status(self, cores: Cores, status: Status) -> Status:
         """Seals, requests under way, and which operations leave the state as it is."""
@@ -76,6 +86,7 @@ class Backend:
 
     def run(self, settings: Settings) -> None:
         """Run until SIGTERM or SIGINT."""
+        load(settings)  # wrong rules are refused before anything is waited for
         run(self.service.serve, settings)
 
 

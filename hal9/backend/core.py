@@ -19,7 +19,8 @@ from hal9.backend.queues import Queues, Task
 from hal9.backend.responses import Outbox, Response
 from hal9.backend.shadows import Aligned, Shadow, Shadows
 from hal9.backend.store import NOTHING, Held, Kept, Store, envelope, read_change
-from hal9.compare import Tolerance, tree_differences
+from hal9.backend.twins import Twin, TwinQueue
+from hal9.compare import RuleBook, tree_differences
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.errors import Poison
 from hal9.keys import is_mark
@@ -47,7 +48,7 @@ class BackendConfig:
     limits: Limits = field(default_factory=Limits)
     batch: int = 256
     backlog: int = 10_000
-    tolerance: Tolerance = field(default_factory=Tolerance)
+    rules: RuleBook = field(default_factory=RuleBook)
 
 
 @dataclass(slots=True)
@@ -95,6 +96,7 @@ class BackendCore:
         self._sequence = self._verified = 0
         self._unconfirmed: deque[Change] = deque()
         self._outbox = Outbox()
+        self.twins = TwinQueue()
         self._repairs: dict[bytes, None] = {}
         self._deleted: deque[tuple[float, bytes, int]] = deque()
 
@@ -139,10 +141,10 @@ class BackendCore:
         self._next[log] = records[-1].offset + 1
         self._proceed(now_ms)
 
-    def end(self, log: str, offset: int, now_ms: float) -> None:  # noqa: ARG002
+    def end(self, log: str, offset: int, now_ms: float) -> None:  # noqa: ARG002  the protocol's
         """How far the replica log went when this incarnation began to serve."""
         self._replica_end = offset
-        self._run_shadows(self.shadows.caught_up())
+        self._run_shadows(self.shadows.caught_up(), now_ms)
 
     def scanned(self, log: str, records: Sequence[Record], next_offset: int, now_ms: float) -> None:
         """Nothing is scanned here."""
@@ -215,7 +217,7 @@ class BackendCore:
         held = self.store.learn(key, change, found, record.timestamp, now_ms)
         if self.store.held(key) is held:
             self._repairs.pop(key, None)
-            self._run_shadows(self.shadows.applied(key, before, held, change, now_ms))
+            self._run_shadows(self.shadows.applied(key, before, held, change, now_ms), now_ms)
 
     def _replica_complete(self) -> bool:
         return self._replica_end is not None and self._next[self.replica] >= self._replica_end
@@ -238,7 +240,7 @@ class BackendCore:
         changes = request.operation not in self.handler.read_only
         if request.shadow == self.system:
             shadow = Shadow(key, request, value, changes, self.shadows.last_change.get(key))
-            self._run_shadows(self.shadows.add(shadow))
+            self._run_shadows(self.shadows.add(shadow), now_ms)
         self.shadows.dispatched(key, request.position, changes)
         if request.primary == self.system:
             self._undone[record.offset] = None
@@ -298,6 +300,8 @@ class BackendCore:
         current, request = self.store.held(task.key), task.request
         if request.operation in self.handler.read_only:
             self._answer(task, read_only(result, self.config.limits), current, self._sequence)
+            if request.twin:
+                self._twin(request, task.key, task.value, current, None, self._sequence)
             return
         executed = mutating(result, current.state, self.config.limits)
         self._sequence += 1
@@ -308,6 +312,8 @@ class BackendCore:
             self._deleted.append((now_ms, task.key, held.version))
         self._append(Change(task.key, held), executed.change, executed.status, executed.error, held.epoch)
         self._answer(task, executed, held, self._sequence)
+        if request.twin:
+            self._twin(request, task.key, task.value, current, executed, self._sequence)
 
     def _append(self, change: Change, value: bytes | None, status: str | None, error: str | None, epoch: int) -> None:
         held = change.held
@@ -347,7 +353,7 @@ class BackendCore:
             self._send(self.responses, response.key, response.value, response.headers(self.partition), response)
 
     # ------------------------------------------------------------------ shadows
-    def _run_shadows(self, found: Iterable[Aligned]) -> None:
+    def _run_shadows(self, found: Iterable[Aligned], now_ms: float) -> None:
         aligned = list(found)
         runnable = [a for a in aligned if a.state is not None]
         items: list[Item] = [
@@ -356,8 +362,11 @@ class BackendCore:
         for a, result in zip(runnable, run(self.handler, items), strict=True):
             executed, diff = read_only(result, self.config.limits), None
             if a.expected is not None and executed.status == "ok" and a.expected.change.answer_status == "ok":
-                diff = self._state_diff(executed.state, a.expected.after.state)
+                diff = self._state_diff(executed.state, a.expected.after.state, a.shadow.request.operation, now_ms)
             self._shadow_answer(a, executed, diff)
+            if a.shadow.request.twin and a.state is not None:
+                first = executed if a.shadow.mutating else None
+                self._twin(a.shadow.request, a.shadow.key, a.shadow.value, a.state, first, self._sequence)
         for a in aligned:
             if a.state is None:
                 self._shadow_answer(a, Executed("error", INCOMPARABLE, None, None), None)
@@ -370,10 +379,32 @@ class BackendCore:
             Response(needs, shadow.request, shadow.key, role, status, error, answer, held, held.version, diff=diff)
         )
 
-    def _state_diff(self, ours: object, theirs: object) -> bytes:
+    def _twin(
+        self, request: wire.Dispatched, key: bytes, value: bytes, before: Held, first: Executed | None, needs: int
+    ) -> None:
+        """Flat is to run it again; `first` is what came of a mutating one."""
+        if self.system == FLAT:
+            ok = first is not None and first.status == "ok"
+            twin = Twin(request, key, value, before, first.state if first is not None and ok else None, ok, needs)
+            self.twins.add(twin, len(self._queues) + len(self._outbox))
+
+    def _run_twins(self, now_ms: float) -> None:
+        twins = self.twins.take()
+        items: list[Item] = [(t.before.state, t.request.operation, t.value) for t in twins]
+        for t, result in zip(twins, run(self.handler, items), strict=True):
+            executed, diff = read_only(result, self.config.limits), None
+            if t.compared and executed.status == "ok":
+                diff = self._state_diff(t.after, executed.state, t.request.operation, now_ms)
+            status, error, answer = executed.status, executed.error, executed.answer
+            version = t.before.version
+            self._outbox.add(
+                Response(t.needs, t.request, t.key, b"twin", status, error, answer, t.before, version, diff=diff)
+            )
+
+    def _state_diff(self, ours: object, theirs: object, operation: str, now_ms: float) -> bytes:
         """What the owner's state and ours differ in, as JSON of at most 4 KiB."""
         flat, hierarchical = (ours, theirs) if self.system == FLAT else (theirs, ours)
-        fields = tree_differences(flat, hierarchical, self.config.tolerance)
+        fields = tree_differences(flat, hierarchical, self.config.rules, operation, now_ms=now_ms)
         found = msgspec.json.encode(fields)
         while len(found) > wire.STATE_DIFF_BYTES:
             fields = fields[: len(fields) // 2]
@@ -420,7 +451,8 @@ class BackendCore:
         """Deadlines of shadows, answers nobody can ask for, deletions whose answer is no longer needed."""
         if self.phase != "serve":
             return
-        self._run_shadows(self.shadows.expire(now_ms))
+        self._run_shadows(self.shadows.expire(now_ms), now_ms)
+        self._run_twins(now_ms)
         self.store.expire(now_ms)
         while self._deleted and self._deleted[0][0] <= now_ms - self.config.answers_ms:
             _, key, version = self._deleted.popleft()

@@ -123,6 +123,14 @@ class Router(Struct, frozen=True, kw_only=True):
     shadow_burst: Annotated[Positive, Meta(description="shadows that may go at once")] = 1_000
 
 
+class Comparison(Struct, frozen=True, kw_only=True):
+    """How the answers and states of both systems are compared; the same for the router and both systems."""
+
+    rules: Annotated[str, Meta(description="YAML file with rules; empty: exact, floats within ROUTER.FLOAT_*")] = ""
+    redaction_key: Annotated[Secret, Meta(description="key of the hashes shown for redacted values")] = ""
+    twins: Annotated[Rate, Meta(description="share of the shadowed keys whose requests flat runs twice")] = 0.0
+
+
 class System(Struct, frozen=True, kw_only=True):
     """A system: its limits, and the handler of one that is not built in."""
 
@@ -191,6 +199,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     http: Http = Http()
     telemetry: Telemetry = Telemetry()
     router: Router = Router()
+    comparison: Comparison = Comparison()
     system: System = System()
     migrator: Migrator = Migrator()
     guardian: Guardian = Guardian()
@@ -201,13 +210,13 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 SHARED = ("kafka", "redis", "topics", "migration", "http", "telemetry")
 OWN = {
-    "router": ("router",),
+    "router": ("router", "comparison"),
     "migrator": ("migrator",),
     "guardian": ("guardian",),
     "orchestrator": ("orchestrator",),
-    "flat": ("system",),
-    "hierarchical": ("system",),
-    "system": ("system",),
+    "flat": ("system", "comparison"),
+    "hierarchical": ("system", "comparison"),
+    "system": ("system", "comparison"),
     "stack": ("stack",),
     "client": ("client",),
 }

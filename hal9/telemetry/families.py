@@ -44,6 +44,7 @@ CONNECTIONS = Family("hal9_active_connections", "Open client connections to Kafk
 CONSUMER_LAG = Family("hal9_consumer_lag", "Records not read yet.", ("topic",))
 QUARANTINED = Family("hal9_quarantined_total", "Records that could not be applied.", ("reason",))
 SHADOWS_DROPPED = Family("hal9_shadows_dropped_total", "Shadows that did not go, by reason.", ("reason",))
+TWINS_DROPPED = Family("hal9_twins_dropped_total", "Second runs by flat left out because too many were under way.")
 
 CONTRACT = (
     REQUEST_DURATION,

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from hal9.stats.sketch import GAMMA
 from hal9.telemetry.families import COMPARISONS, REQUEST_DURATION, REQUESTS, SHADOWS_DROPPED, Family
-from schemas.base import SYSTEMS
+from schemas.base import FLAT, SYSTEMS
 from schemas.telemetry import Comparisons, Outcome, Sketch
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -117,8 +117,11 @@ class OutcomeMetrics:
         self._count("none", "primary", "rejected", outcome.rejected)
         for system, sketch in outcome.shadow_latency_us.items():
             self._durations.add(system, "shadow", sketch)
-        for system, errors in outcome.shadow_errors.items():
-            self._count(system, "shadow", "error", errors)
+        for status, counts in (("ok", outcome.shadow_ok), ("error", outcome.shadow_errors)):
+            for system, count in counts.items():
+                self._count(system, "shadow", status, count)
+        self._count(FLAT, "twin", "ok", outcome.twin_ok)
+        self._count(FLAT, "twin", "error", outcome.twin_error)
         for reason, dropped in outcome.shadows_dropped.items():
             self._metrics.counter(SHADOWS_DROPPED, reason=reason).inc(dropped)
         for comparisons in outcome.comparisons.values():

@@ -6,13 +6,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from hal9 import wire
-from hal9.compare import Tolerance
+from hal9.compare.loading import load
 from hal9.heartbeat import StatusFollower
+from hal9.keys import BUCKETS
 from hal9.log.effects import Send
 from hal9.log.runtime import Hooks, Runtime
 from hal9.service import Context, Cores, Service, run
 from hal9.settings import Router, Settings
-from hal9.telemetry.families import BREAKER_STATE, DIVERGENCES
+from hal9.telemetry.families import BREAKER_STATE, DIVERGENCES, TWINS_DROPPED
 from hal9.telemetry.logs import logger
 from hal9.telemetry.metrics import OutcomeMetrics
 from schemas.base import encode
@@ -50,6 +51,7 @@ class RouterRole:
         self._metrics = OutcomeMetrics(context.metrics)
         self._runtime: Runtime | None = None
         self._diverged: dict[str, int] = {}
+        self._dropped = 0
         settings = context.settings
         limits = settings.router
         self._statuses = StatusFollower(settings.kafka, context.topics.name("status"), clock=context.clock)
@@ -70,8 +72,9 @@ class RouterRole:
             requests_topic=context.topics.name("requests"),
             id_window_ms=limits.id_window_ms,
             in_flight_max=limits.in_flight_max,
-            tolerance=Tolerance(limits.float_rel, limits.float_abs),
             protection=self._protection,
+            rules=load(settings),
+            twin_bound=round(settings.comparison.twins * BUCKETS),
         )
 
     def make_core(self, partition: int) -> RouterCore:
@@ -108,6 +111,8 @@ class RouterRole:
             counter = self._context.metrics.counter(DIVERGENCES, kind=kind)
             counter.inc(count - self._diverged.get(kind, 0))
             self._diverged[kind] = count
+        self._context.metrics.counter(TWINS_DROPPED).inc(self._book.twins_dropped - self._dropped)
+        self._dropped = self._book.twins_dropped
         key = self._context.settings.migration.id.encode()
         self._book.dropped(self._protection.gate.take())
         outcomes = self._book.take(self._context.clock.now_ms(), sorted(cores))
@@ -149,4 +154,5 @@ SERVICE = Service("router", RouterRole, head=True)
 
 def main(settings: Settings) -> None:
     """Run the service until SIGTERM or SIGINT."""
+    load(settings)  # wrong rules are refused before anything is waited for
     run(SERVICE.serve, settings)

@@ -3,38 +3,45 @@
 import heapq
 from collections.abc import Iterator
 
-import msgspec
-
-from hal9.compare import Tolerance, differences
+from hal9.compare import RuleBook, differences
+from hal9.compare.showing import cut
 from hal9.wire import Response
 from schemas.base import FLAT, System, encode
 from schemas.reports import Divergence, DivergenceKind, FieldDifference
 from services.router.entry import Entry, Result
 from services.router.outcomes import OutcomeBook
+from services.router.reported import state_fields
+from services.router.twins import Twins
 
 INCOMPARABLE = b"incomparable"
 """Error code of a shadow that could not run on the state that the primary ran on."""
 
+MAX_PAIRS = 5_000
+"""Of one partition that wait for one side; with more, the router is pressed and shadows nothing."""
+
 Report = tuple[bytes | None, bytes]
-_state_diff = msgspec.json.Decoder(list[FieldDifference | str])
+Difference = tuple[DivergenceKind, list[FieldDifference]]
 
 
 class Comparer:
     """Holds what was shadowed until both sides are there, or nobody waits any more."""
 
-    def __init__(self, partition: int, book: OutcomeBook, tolerance: Tolerance, grace_ms: float) -> None:
-        self._partition, self._book, self._tolerance, self._grace_ms = partition, book, tolerance, grace_ms
+    def __init__(self, partition: int, book: OutcomeBook, rules: RuleBook, grace_ms: float, twins: Twins) -> None:
+        self._partition, self._book, self._rules, self._grace_ms = partition, book, rules, grace_ms
         self._pairs: dict[int, Entry] = {}
         self._until: list[tuple[float, int]] = []
+        self.twins = twins
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def expect(self, entry: Entry) -> None:
-        """A request was dispatched with a shadow."""
+    def expect(self, entry: Entry, shadow: System) -> None:
+        """A request is about to be dispatched with a shadow."""
         if entry.position not in self._pairs:
             heapq.heappush(self._until, (entry.request.deadline_ms + self._grace_ms, entry.position))
+        entry.shadow, entry.dispatched_ms = shadow, 0.0
         self._pairs[entry.position] = entry
+        self.twins.expect(entry)
 
     def primary(self, entry: Entry, result: Result, now_ms: float) -> Iterator[Report]:
         """The owner answered."""
@@ -42,25 +49,33 @@ class Comparer:
         return self._both(entry, now_ms)
 
     def shadow(self, system: System, response: Response, result: Result, now_ms: float) -> Iterator[Report]:
-        """The other system answered, in the role of the shadow."""
+        """The other system answered, in the role of the shadow (or flat once more, in that of the twin)."""
+        if response.role == b"twin":
+            if system == FLAT:
+                self.twins.answered(response, result, now_ms)
+            return iter(())
         entry = self._pairs.get(response.position)
         if entry is None or entry.shadow != system or entry.epoch != response.epoch:
             return iter(())
         entry.shadowed = result
-        if not result.ok and result.error != INCOMPARABLE:
-            self._book.shadow_failed(system, now_ms)
+        if result.ok or result.error != INCOMPARABLE:
+            since_ms = entry.dispatched_ms or entry.received_ms
+            self._book.shadowed(system, now_ms - since_ms, now_ms, ok=result.ok)
         return self._both(entry, now_ms)
 
     def abandon(self, entry: Entry, now_ms: float) -> Iterator[Report]:
         """The request timed out: there is nothing to compare with."""
         if self._pairs.pop(entry.position, None) is not None:
             self._book.compared("incomparable", entry.epoch, now_ms)
+            self.twins.forget(entry.position)
         return iter(())
 
     def expire(self, now_ms: float) -> Iterator[Report]:
         """Shadows that were never answered."""
         while self._until and self._until[0][0] <= now_ms:
-            entry = self._pairs.pop(heapq.heappop(self._until)[1], None)
+            position = heapq.heappop(self._until)[1]
+            entry = self._pairs.pop(position, None)
+            self.twins.forget(position)
             if entry is not None:
                 self._book.compared("one_sided" if entry.primary else "incomparable", entry.epoch, now_ms)
                 if entry.primary:
@@ -71,30 +86,26 @@ class Comparer:
         if primary is None or shadow is None:
             return
         self._pairs.pop(entry.position, None)
-        kind, fields, result = self._judge(entry, primary, shadow)
+        result, found = self._judge(entry, primary, shadow, now_ms)
         self._book.compared(result, entry.epoch, now_ms)
-        if kind is not None:
+        if entry.twin:
+            flat = primary if entry.owner == FLAT else shadow
+            self.twins.compared(entry, flat, None if result == "incomparable" else found, now_ms)
+        for kind, fields in found:
             yield self._divergence(entry, kind, fields, now_ms)
         entry.primary = entry.shadowed = None
 
-    def _judge(
-        self, entry: Entry, primary: Result, shadow: Result
-    ) -> tuple[DivergenceKind | None, list[FieldDifference], str]:
-        """Four cases: they ran on unequal state; one side failed; both failed; both are ok."""
+    def _judge(self, entry: Entry, primary: Result, shadow: Result, now_ms: float) -> tuple[str, list[Difference]]:
+        """They ran on unequal state, which says nothing; or what differs says how it ended."""
         flat, hierarchical = (primary, shadow) if entry.owner == FLAT else (shadow, primary)
         if (shadow.error == INCOMPARABLE and not shadow.ok) or primary.state_version != shadow.state_version:
-            return None, [], "incomparable"
+            return "incomparable", []
+        found = judged(flat, hierarchical, shadow.state_diff, self._rules, entry.request.operation, now_ms)
         if primary.ok != shadow.ok:
-            return "status", [_status(flat, hierarchical)], "one_sided"
-        if not primary.ok:
-            if primary.error == shadow.error:
-                return None, [], "both_failed"
-            return "status", [_status(flat, hierarchical)], "divergent"
-        fields = differences(flat.value, hierarchical.value, self._tolerance)
-        if fields:
-            return "value", fields, "divergent"
-        fields = _state_fields(shadow.state_diff)
-        return ("state", fields, "divergent") if fields else (None, [], "equal")
+            return "one_sided", found
+        if found:
+            return "divergent", found
+        return ("equal" if primary.ok else "both_failed"), found
 
     def _divergence(self, entry: Entry, kind: DivergenceKind, fields: list[FieldDifference], now_ms: float) -> Report:
         self._book.diverged(kind)
@@ -112,20 +123,30 @@ class Comparer:
         return entry.key, encode(found)
 
 
-def _status(flat: Result, hierarchical: Result) -> FieldDifference:
-    return FieldDifference(path="status", flat=_shown(flat), hierarchical=_shown(hierarchical), rule="exact")
+def judged(
+    flat: Result, hierarchical: Result, state_diff: bytes | None, rules: RuleBook, operation: str, now_ms: float
+) -> list[Difference]:
+    """What differs between two executions on equal state, by kind.
+
+    Three cases: one failed, or both did and not alike; both failed alike; both are ok, and their answers and resulting
+    states are compared (the states were, by the system that ran second).
+    """
+    if not (flat.ok and hierarchical.ok):
+        if flat.ok == hierarchical.ok and flat.error == hierarchical.error:
+            return []
+        status = FieldDifference(path="status", flat=_shown(flat), hierarchical=_shown(hierarchical), rule="exact")
+        return [("status", [status])]
+    found: list[Difference] = []
+    if flat.value != hierarchical.value:
+        values = differences(flat.value, hierarchical.value, rules, operation, now_ms)
+        if values:
+            found.append(("value", values))
+    if state_diff and state_diff != b"[]":
+        states = state_fields(state_diff, rules, operation)
+        if states:
+            found.append(("state", states))
+    return found
 
 
-def _shown(result: Result) -> str:
-    return "ok" if result.ok else f"error: {(result.error or b'').decode('utf-8', 'replace')}"
-
-
-def _state_fields(diff: bytes | None) -> list[FieldDifference]:
-    """What the shadowing system reported; a cut or foreign text still says that something differs."""
-    if not diff or diff == b"[]":
-        return []
-    try:
-        found = _state_diff.decode(diff)
-    except (msgspec.MsgspecError, ValueError):
-        return [FieldDifference(path="(state)", flat=None, hierarchical=None, rule="reported by the shadow")]
-    return [FieldDifference(path=f, rule="exact") if isinstance(f, str) else f for f in found]
+def _shown(result: Result) -> object:
+    return "ok" if result.ok else cut(f"error: {(result.error or b'').decode('utf-8', 'replace')}")

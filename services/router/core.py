@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hal9 import wire
-from hal9.compare import Tolerance
+from hal9.compare import RuleBook
 from hal9.control.reducer import ControlState
 from hal9.errors import Poison
 from hal9.keys import MAX_KEY_BYTES, is_mark, key_error
@@ -21,7 +21,7 @@ from hal9.log.validity import Validity
 from schemas.base import SYSTEMS, System, encode, other
 from schemas.state import Claim
 from services.router import headers
-from services.router.comparison import Comparer, Report
+from services.router.comparison import MAX_PAIRS, Comparer, Report, judged
 from services.router.entry import Entry, Result
 from services.router.handover import Handover
 from services.router.identities import Identities, Known
@@ -31,6 +31,7 @@ from services.router.outcomes import OutcomeBook
 from services.router.passed import Passed
 from services.router.protection import Protection
 from services.router.shadowing import Shadowing
+from services.router.twins import Twins
 
 METADATA_BYTES = 3900
 PRESSED = 0.75
@@ -52,9 +53,11 @@ class RouterConfig:
     id_window_ms: float = 60_000
     id_window_bytes: int = 16 * 1024 * 1024
     in_flight_max: int = 20_000
-    tolerance: Tolerance = field(default_factory=Tolerance)
+    rules: RuleBook = field(default_factory=RuleBook)
     comparison_grace_ms: float = 2_000
     protection: Protection = field(default_factory=Protection)
+    twin_bound: int = 0
+    """Share of the shadowed keys whose requests flat runs twice, in 1/10,000."""
 
 
 class RouterCore:
@@ -79,7 +82,9 @@ class RouterCore:
         self.handover = Handover(config.migration, partition, config.partitions)
         self.ledger = Ledger(config.id_window_ms)
         self.identities = Identities(config.id_window_ms, config.id_window_bytes)
-        self.comparer = Comparer(partition, config.book, config.tolerance, config.comparison_grace_ms)
+        twins = Twins(config.migration, config.book, config.rules, judged)
+        twins.bound = config.twin_bound
+        self.comparer = Comparer(partition, config.book, config.rules, config.comparison_grace_ms, twins)
         self.shadowing = Shadowing(self._gate)
         self._keys = KeyBook(config.migration, partition, config.partitions)
         self._validity = Validity()
@@ -223,6 +228,8 @@ class RouterCore:
         entry.sending -= 1
         self._passed.read_back()
         self.ledger.dispatched(entry, record.offset, now_ms)
+        if entry.shadow is not None:
+            entry.dispatched_ms = now_ms
         if entry.rejected is not None and not entry.answered:
             self._reply(entry, "rejected", None, entry.rejected, now_ms)
 
@@ -342,8 +349,7 @@ class RouterCore:
         entry.primary = entry.shadowed = entry.shadow = None
         routed = known.shadow_bucket < self.handover.route.shadow_bound
         if (routed or self._gate.probing) and self._shadows(entry, other(owner), routed):
-            entry.shadow = other(owner)
-            self.comparer.expect(entry)
+            self.comparer.expect(entry, other(owner))
         self.in_flight[entry.position] = entry
         entry.sending += 1
         self._passed.sent()
@@ -351,7 +357,7 @@ class RouterCore:
         self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, entry))
 
     def _shadows(self, entry: Entry, system: System, routed: bool) -> bool:
-        pressed = self._open >= PRESSED * self.config.in_flight_max
+        pressed = self._open >= PRESSED * self.config.in_flight_max or len(self.comparer) >= MAX_PAIRS
         return self.shadowing.goes(system, entry.position, entry.request.deadline_ms, routed=routed, pressed=pressed)
 
     # ------------------------------------------------------------------ answers

@@ -24,13 +24,15 @@ class Entry:
     `offset` is where it lies on `dispatched` (None: not read back yet), `epoch` and `owner` are those of its last
     dispatch. `away` is the epoch in which its bucket moved while it was in flight. `answers_at` is a position on
     `responses` that no answer to it, or to a later request, can precede. `sending` counts its records on `dispatched`
-    that are not read back.
+    that are not read back. `dispatched_ms` and `twin` have a meaning beside a `shadow` only: when its record was read
+    back (0: it was not), and whether flat runs it twice.
     """
 
     __slots__ = (
         "answered",
         "answers_at",
         "away",
+        "dispatched_ms",
         "epoch",
         "key",
         "known",
@@ -46,6 +48,7 @@ class Entry:
         "shadow",
         "shadowed",
         "span",
+        "twin",
         "value",
     )
 
@@ -65,6 +68,8 @@ class Entry:
         self.response_offset: int | None = None
         self.span: object = None
         self.shadow: System | None = None
+        self.dispatched_ms = 0.0
+        self.twin = False
         self.primary: Result | None = None
         self.shadowed: Result | None = None
 

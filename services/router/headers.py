@@ -39,6 +39,8 @@ def of_dispatch(entry: Entry, owner: System, partition: int, after_seal: int, te
     ]
     if entry.shadow is not None:
         headers.append((wire.SHADOW, entry.shadow.encode()))
+        if entry.twin:
+            headers.append((wire.TWIN, b"1"))
     return headers
 
 

@@ -16,6 +16,8 @@ class Key:
     bucket: int
     shadow_bucket: int
     misplaced_to: int | None
+    twin_bucket: int = -1
+    """-1: nobody has asked for it yet."""
 
 
 class KeyBook:

@@ -2,15 +2,23 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from hal9.stats.sketch import bucket
 from schemas.base import System
 from schemas.reports import DivergenceKind
-from schemas.telemetry import Arm, Comparisons, Outcome
+from schemas.telemetry import Arm, Comparisons, FieldNoise, Outcome
+
+Field = tuple[DivergenceKind, str]
+"""The kind of a difference, and the path of its class of fields."""
 
 MAX_GAP_S = 120
 """After a longer pause (a stopped process) the missing seconds are left out: an empty second would say "idle"."""
+
+
+MAX_NOISE = 64
+"""Fields (of all operations) whose pairs are counted in one second; pairs of further ones are left out whole."""
 
 
 @dataclass(slots=True)
@@ -26,6 +34,13 @@ class _Second:
     arms: dict[tuple[System, int], _Counts] = field(default_factory=dict)
     comparisons: dict[int, dict[str, int]] = field(default_factory=dict)
     shadow_errors: dict[System, int] = field(default_factory=dict)
+    shadow_ok: dict[System, int] = field(default_factory=dict)
+    shadow_latency_us: dict[System, dict[int, int]] = field(default_factory=dict)
+    twin_ok: int = 0
+    twin_error: int = 0
+    pairs: dict[str, int] = field(default_factory=dict)
+    noise: dict[tuple[str, DivergenceKind, str], list[int]] = field(default_factory=dict)
+    """(operation, kind, class of fields) -> pairs in which both differed, the shadow alone, the twin alone."""
     rejected: int = 0
 
 
@@ -39,6 +54,8 @@ class OutcomeBook:
         self.divergences: dict[DivergenceKind, int] = {}
         """Since the start, by kind."""
         self._dropped: Counter[str] = Counter()
+        self.twins_dropped = 0
+        """Since the start: twins that were left out because too many were under way."""
 
     def _second(self, now_ms: float) -> _Second:
         second = int(now_ms // 1000)
@@ -75,10 +92,41 @@ class OutcomeBook:
         """A comparison found a difference that is reported."""
         self.divergences[kind] = self.divergences.get(kind, 0) + 1
 
-    def shadow_failed(self, system: System, now_ms: float) -> None:
-        """A shadow execution ended in an error."""
-        errors = self._second(now_ms).shadow_errors
-        errors[system] = errors.get(system, 0) + 1
+    def shadowed(self, system: System, latency_ms: float, now_ms: float, *, ok: bool) -> None:
+        """A shadow was executed; `latency_ms` from its dispatch, read back, to its response."""
+        second = self._second(now_ms)
+        counts = second.shadow_ok if ok else second.shadow_errors
+        counts[system] = counts.get(system, 0) + 1
+        sketch = second.shadow_latency_us.setdefault(system, {})
+        at = bucket(latency_ms * 1000)
+        sketch[at] = sketch.get(at, 0) + 1
+
+    def twinned(self, now_ms: float, *, ok: bool) -> None:
+        """Flat ran a request a second time."""
+        second = self._second(now_ms)
+        if ok:
+            second.twin_ok += 1
+        else:
+            second.twin_error += 1
+
+    def twin_dropped(self) -> None:
+        """A request was dispatched without its twin."""
+        self.twins_dropped += 1
+
+    def paired(self, operation: str, shadow: AbstractSet[Field], twin: AbstractSet[Field], now_ms: float) -> None:
+        """Of one request, the fields in which the shadow and the twin each differed from flat's first run."""
+        second = self._second(now_ms)
+        named = [(operation, *found) for found in (*shadow, *(twin - shadow))]
+        if len(second.noise.keys() | named) > MAX_NOISE or (
+            operation not in second.pairs and len(second.pairs) >= MAX_NOISE
+        ):
+            self.twins_dropped += 1
+            return
+        second.pairs[operation] = second.pairs.get(operation, 0) + 1
+        for name in named:
+            found = name[1:]
+            slot = 1 if found not in twin else 0 if found in shadow else 2
+            second.noise.setdefault(name, [0, 0, 0])[slot] += 1
 
     def dropped(self, shadows: Mapping[str, int]) -> None:
         """Shadows that did not go, by reason; they count in the next second that is closed."""
@@ -108,7 +156,16 @@ class OutcomeBook:
             ],
             rejected=found.rejected,
             comparisons={epoch: Comparisons(**results) for epoch, results in found.comparisons.items()},
+            shadow_ok=found.shadow_ok,
             shadow_errors=found.shadow_errors,
             shadows_dropped=dropped,
+            shadow_latency_us=found.shadow_latency_us,
+            twin_ok=found.twin_ok,
+            twin_error=found.twin_error,
+            pairs=found.pairs,
+            noise=[
+                FieldNoise(operation=o, kind=k, path=p, both=both, shadow=shadow, twin=twin)
+                for (o, k, p), (both, shadow, twin) in found.noise.items()
+            ],
             partitions=partitions,
         )
