@@ -232,8 +232,9 @@ def parse_dispatched(record: Record) -> Dispatched:
 
 @dataclass(slots=True)
 class Response:
-    """What one system answered to one dispatched request in one role."""
+    """What one system answered to one dispatched request in one role, of `partition` (a native system may miss it)."""
 
+    partition: int
     position: int
     epoch: int
     role: bytes
@@ -253,6 +254,7 @@ def parse_response(record: Record) -> Response:
         raise Poison("bad-response", f"headers {sorted(fields)}")
     version = fields.get(STATE_VERSION) or b"0"
     return Response(
+        position[0],
         position[1],
         int(epoch),
         role,

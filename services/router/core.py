@@ -27,6 +27,7 @@ from services.router.handover import Handover
 from services.router.identities import Identities, Known
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
+from services.router.misplaced import Moved, Moves
 from services.router.outcomes import OutcomeBook
 from services.router.passed import Passed
 from services.router.protection import Protection
@@ -81,6 +82,7 @@ class RouterCore:
         self.repeated = 0
         self.handover = Handover(config.migration, partition, config.partitions)
         self.ledger = Ledger(config.id_window_ms)
+        self.moves = Moves(config.partitions)
         self.identities = Identities(config.id_window_ms, config.id_window_bytes)
         twins = Twins(config.migration, config.book, config.rules, judged)
         twins.bound = config.twin_bound
@@ -366,6 +368,9 @@ class RouterCore:
             return
         try:
             response = wire.parse_response(record)
+            if response.partition != self.partition:
+                self.effects.sends.append(self.moves.move(f"responses.{system}", record, response.partition))
+                return
         except Poison as error:
             found = quarantine("router", f"responses.{system}", self.partition, record, error, now_ms)
             self.effects.sends.append(found)
@@ -445,7 +450,9 @@ class RouterCore:
         """An answer is stored, or a request moved."""
         if send.log == "responses":
             self._answers_next = max(self._answers_next, send.offset + 1)
-        if isinstance(send.token, Entry):
+        if isinstance(send.token, Moved):
+            self.moves.acked(send.token)
+        elif isinstance(send.token, Entry):
             self.ledger.unacked.pop(send.token.position, None)
             self.ledger.forget(now_ms)
 
@@ -472,7 +479,7 @@ class RouterCore:
         waiting = [entry for queue in self.queues.values() for entry in queue]
         found = {"requests": Commit(self.ledger.requests(self._next["requests"], waiting))}
         for log, system in RESPONSES.items():
-            found[log] = Commit(self.ledger.responses(system, min(passed[log], self._next[log])))
+            found[log] = Commit(self.moves.held(log, self.ledger.responses(system, min(passed[log], self._next[log]))))
         dispatched = self.ledger.dispatches(self._next["dispatched"])
         metadata = f"{self.ledger.answers(self._answers_next, waiting)};{self._validity.saved(dispatched)}"
         if len(metadata) <= METADATA_BYTES:
@@ -481,7 +488,7 @@ class RouterCore:
 
     def idle(self) -> bool:
         """Nothing in flight, waiting or unacknowledged."""
-        return self.phase == "serve" and not (self._open or self.ledger.unacked)
+        return self.phase == "serve" and not (self._open or self.ledger.unacked or self.moves)
 
     # ------------------------------------------------------------------ sends
     def _report(self, divergences: Iterable[Report]) -> None:
