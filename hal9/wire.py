@@ -234,7 +234,6 @@ def parse_dispatched(record: Record) -> Dispatched:
 class Response:
     """What one system answered to one dispatched request in one role, of `partition` (a native system may miss it)."""
 
-    partition: int
     position: int
     epoch: int
     role: bytes
@@ -242,6 +241,7 @@ class Response:
     error: bytes | None
     state_version: int
     state_diff: bytes | None
+    partition: int = 0
 
 
 def parse_response(record: Record) -> Response:
@@ -254,7 +254,6 @@ def parse_response(record: Record) -> Response:
         raise Poison("bad-response", f"headers {sorted(fields)}")
     version = fields.get(STATE_VERSION) or b"0"
     return Response(
-        position[0],
         position[1],
         int(epoch),
         role,
@@ -262,6 +261,7 @@ def parse_response(record: Record) -> Response:
         fields.get(ERROR),
         int(version) if _DECIMAL.fullmatch(version) else 0,
         fields.get(STATE_DIFF),
+        position[0],
     )
 
 
