@@ -6,7 +6,7 @@ import time
 
 from simulation.rules import RULES, without
 from simulation.schedule import KINDS
-from simulation.search import Search, found, one
+from simulation.search import Search, found, minimal, one
 
 
 def _arguments(given: list[str]) -> argparse.Namespace:
@@ -16,17 +16,19 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--count", type=int, default=600, help="how many seeds")
     parser.add_argument("--kind", type=int, choices=range(len(KINDS)), help=f"default: seed modulo {len(KINDS)}")
-    parser.add_argument("--seed", type=int, help="play this one alone")
-    parser.add_argument("--trace", action="store_true", help="with --seed: print every step")
+    parser.add_argument("--seed", type=int, help="play this one alone, and shorten what it breaks")
+    parser.add_argument("--trace", action="store_true", help="with --seed: print every step of it as it is")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--without", action="append", default=[], choices=sorted(RULES), help="take a rule away")
     return parser.parse_args(given)
 
 
-def _play(seed: int, kind: int | None, trace: bool) -> int:
+def _play(seed: int, kind: int | None, *, trace: bool) -> int:
+    """One seed; what breaks a promise is made as short as it gets, and told."""
     violation, world = one(seed, kind=kind, trace=trace)
-    for line in world.trace or ():
-        print(line)
+    print("\n".join(world.trace or ()))
+    if violation is not None and not trace:
+        print("\n".join(minimal(seed, kind, world.script)))
     print(f"seed {seed}: {violation or 'no violation'}")
     return int(violation is not None)
 
@@ -36,7 +38,7 @@ def main(given: list[str]) -> int:
     chosen = _arguments(given)
     if chosen.seed is not None:
         with without(*chosen.without):
-            return _play(chosen.seed, chosen.kind, chosen.trace)
+            return _play(chosen.seed, chosen.kind, trace=chosen.trace)
     began, violations = time.monotonic(), 0
     seeds = range(chosen.first, chosen.first + chosen.count)
     for result in found(Search(chosen.kind, tuple(chosen.without)), seeds, chosen.jobs):

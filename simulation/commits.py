@@ -6,12 +6,13 @@ led to what its reader owes for it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hal9 import wire
 from hal9.log.effects import Commit
 from hal9.testing.memory import Name, Stored
-from schemas.base import SYSTEMS, System, other
+from schemas.base import FLAT, SYSTEMS, System, other
 from simulation.history import CHANGES, REPLICA, RESPONSES, Violation
 
 if TYPE_CHECKING:
@@ -30,6 +31,19 @@ class Dispatch:
     epoch: int
     primary: System | None
     key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A record that a commit passes."""
+
+    witness: "Witness"
+    partition: int
+    log: str
+    record: Stored
+    kind: str
+    commit: Commit
+    now_ms: int
 
 
 @dataclass(slots=True)
@@ -65,7 +79,9 @@ class Passed:
             version = wire.number(record.headers, wire.VERSION) or 0
             self.copied[place] = max(self.copied.get(place, 0), version)
 
-    def check(self, witness: "Witness", service: str, partition: int, commits: Mapping[str, Commit]) -> None:
+    def check(
+        self, witness: "Witness", service: str, partition: int, commits: Mapping[str, Commit], now_ms: int
+    ) -> None:
         """Every record that a commit passes for the first time has been dealt with. Raises `Violation`."""
         for log, commit in commits.items():
             name = (log, partition)
@@ -74,7 +90,7 @@ class Passed:
             while at < len(records) and records[at][0].offset < commit.offset:
                 record, kind = records[at]
                 judge = _JUDGES.get((service, log))
-                if judge is not None and not judge(witness, partition, log, record, kind, commit):
+                if judge is not None and not judge(Case(witness, partition, log, record, kind, commit, now_ms)):
                     raise Violation(
                         "committed past what a successor needs", f"{service} commits {log} {commit.offset}: {record}"
                     )
@@ -89,74 +105,71 @@ def _dispatch(record: Stored) -> Dispatch:
     return Dispatch(record.offset, position, epoch, NAMED[primary] if primary else None, record.key or b"")
 
 
-def _request(witness: "Witness", partition: int, _log: str, record: Stored, _kind: str, _commit: Commit) -> bool:
+def _request(case: Case) -> bool:
     """It, or a repeat of it, is dispatched or answered, or was moved to another partition."""
-    asked = witness.positions[partition, record.offset]
+    asked = case.witness.positions[case.partition, case.record.offset]
     if asked.answers:
         return True
-    return any(at in witness.passed.dispatched or at[0] != partition for at in asked.positions)
+    return any(at in case.witness.passed.dispatched or at[0] != case.partition for at in asked.positions)
 
 
-def _dispatched(witness: "Witness", _partition: int, _log: str, record: Stored, kind: str, commit: Commit) -> bool:
+def _dispatched(case: Case) -> bool:
     """It is answered, or was dispatched again where the successor reads."""
-    if kind != "data":
+    if case.kind != "data":
         return True
-    found = _dispatch(record)
-    newest = witness.passed.dispatched[found.position]
-    return newest.offset >= commit.offset or bool(witness.positions[found.position].answers)
+    found = _dispatch(case.record)
+    newest = case.witness.passed.dispatched[found.position]
+    return newest.offset >= case.commit.offset or bool(case.witness.positions[found.position].answers)
 
 
-def _response(witness: "Witness", _partition: int, log: str, record: Stored, _kind: str, _commit: Commit) -> bool:
-    """It is forwarded, if it is the one that its request waits for."""
+def _response(case: Case) -> bool:
+    """It is forwarded, if it is the one that its request waits for; past the deadline nobody waits."""
+    record, witness = case.record, case.witness
     position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
     newest = witness.passed.dispatched.get(position)
     if wire.text(record.headers, wire.ROLE) != "primary" or newest is None:
         return True
-    waited_for = newest.primary == NAMED[log] and newest.epoch == wire.number(record.headers, wire.EPOCH)
-    return not waited_for or bool(witness.positions[position].answers)
+    if newest.primary != NAMED[case.log] or newest.epoch != wire.number(record.headers, wire.EPOCH):
+        return True
+    asked = witness.positions[position]
+    return bool(asked.answers) or (asked.deadline_ms is not None and asked.deadline_ms <= case.now_ms)
 
 
-def _executed(system: System) -> "Judge":
-    def judge(witness: "Witness", partition: int, _log: str, record: Stored, kind: str, _commit: Commit) -> bool:
-        """A request of this system has its response, unless a seal voids it; a marker has its seal."""
-        validity = witness.validity(CHANGES[system], partition)
-        if kind == "marker":
-            return any(record.key == wire.MARKER + wire.decimal(epoch) for epoch in validity.seals)
-        found = _dispatch(record)
-        if found.primary != system or (system, found.position) in witness.passed.responded:
-            return True
-        return validity.sealed(found.epoch, found.key)
-
-    return judge
+def _executed(case: Case, system: System) -> bool:
+    """A request of this system has its response, unless a seal voids it; a marker has its seal."""
+    validity = case.witness.validity(CHANGES[system], case.partition)
+    if case.kind == "marker":
+        return any(case.record.key == wire.MARKER + wire.decimal(epoch) for epoch in validity.seals)
+    found = _dispatch(case.record)
+    if found.primary != system or (system, found.position) in case.witness.passed.responded:
+        return True
+    return validity.sealed(found.epoch, found.key)
 
 
-def _copied(system: System) -> "Judge":
-    def judge(witness: "Witness", partition: int, _log: str, record: Stored, kind: str, commit: Commit) -> bool:
-        """A change is in the replica in this version or a newer one, unless it is cold; a seal is there too."""
-        replica = REPLICA[other(system)]
-        if kind == "seal":
-            epoch = int((record.key or b"").removeprefix(wire.SEAL).partition(b"/")[0])
-            return epoch in witness.validity(replica, partition).seals
-        if system == "flat" and record.offset < int(commit.metadata.partition(";")[0]):
-            return True
-        version = wire.number(record.headers, wire.VERSION) or 0
-        return witness.passed.copied.get((f"{replica}/{partition}", record.key or b""), 0) >= version
-
-    return judge
+def _copied(case: Case, system: System) -> bool:
+    """A change is in the replica in this version or a newer one, unless it is cold; a seal is there too."""
+    replica, key = REPLICA[other(system)], case.record.key or b""
+    if case.kind == "seal":
+        epoch = int(key.removeprefix(wire.SEAL).partition(b"/")[0])
+        return epoch in case.witness.validity(replica, case.partition).seals
+    if system == FLAT and case.record.offset < int(case.commit.metadata.partition(";")[0]):
+        return True
+    version = wire.number(case.record.headers, wire.VERSION) or 0
+    return case.witness.passed.copied.get((f"{replica}/{case.partition}", key), 0) >= version
 
 
-def _settled(witness: "Witness", partition: int, _log: str, record: Stored, kind: str, _commit: Commit) -> bool:
+def _settled(case: Case) -> bool:
     """A marker has settled."""
-    settled = witness.control.settled.get(partition, {})
-    return kind != "marker" or any(record.key == wire.MARKER + wire.decimal(epoch) for epoch in settled)
+    settled = case.witness.control.settled.get(case.partition, {})
+    return case.kind != "marker" or any(case.record.key == wire.MARKER + wire.decimal(epoch) for epoch in settled)
 
 
-Judge = Callable[["Witness", int, str, Stored, str, Commit], bool]
+Judge = Callable[[Case], bool]
 _JUDGES: Mapping[tuple[str, str], Judge] = {
     ("router", "requests"): _request,
     ("router", "dispatched"): _dispatched,
     **{("router", RESPONSES[system]): _response for system in SYSTEMS},
-    **{(system, "dispatched"): _executed(system) for system in SYSTEMS},
-    **{("migrator", CHANGES[system]): _copied(system) for system in SYSTEMS},
+    **{(system, "dispatched"): partial(_executed, system=system) for system in SYSTEMS},
+    **{("migrator", CHANGES[system]): partial(_copied, system=system) for system in SYSTEMS},
     ("migrator", "dispatched"): _settled,
 }

@@ -216,7 +216,7 @@ class Instances:
         if instance is None or instance.paused or not instance.joined:
             return False
         for runtime in instance.runtimes:
-            self.commit(runtime)
+            self.commit(runtime, now_ms)
             runtime.crash()
         self._vacate(instance, successor, now_ms)
         return True
@@ -227,19 +227,19 @@ class Instances:
         if runtime is None or runtime.name.partition("/")[0] == to:
             return False
         if how == "drained":
-            self.commit(runtime)
+            self.commit(runtime, now_ms)
         if how != "unaware":
             runtime.crash()
         self.assign(service, partition, to, now_ms)
         return True
 
     # ------------------------------------------------------------------ what they do: one method per action
-    def commit(self, runtime: MemoryRuntime) -> None:
+    def commit(self, runtime: MemoryRuntime, now_ms: int) -> None:
         """Commit what the core says; the witness sees to it that it is not too much."""
         if runtime.commit():
             service = runtime.name.rpartition("-")[0]
             group = self._groups[service, runtime.partition]
-            self.witness.committed(service, runtime.partition, group.committed)
+            self.witness.committed(service, runtime.partition, group.committed, now_ms)
 
     def tick(self, runtime: MemoryRuntime, believed_dead: System | None, now_ms: int) -> None:
         """Time passes for one; the migrator learns who is dead, or believes so wrongly."""

@@ -4,8 +4,10 @@ import multiprocessing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from simulation.director import Action
 from simulation.history import Violation
 from simulation.rules import without
+from simulation.shrinking import shrunk
 from simulation.world import World
 
 CHUNK = 50
@@ -36,6 +38,17 @@ def one(seed: int, *, kind: int | None = None, trace: bool = False) -> tuple[str
     except Violation as violation:
         return str(violation), world
     return None, world
+
+
+def minimal(seed: int, kind: int | None, script: list[Action]) -> list[str]:
+    """The trace of the shortest script that breaks what the script of this seed breaks."""
+    short = shrunk(lambda: World(seed, kind=kind), script)
+    world = World(seed, kind=kind, trace=True)
+    try:
+        world.replay(short)
+    except Violation as violation:
+        return [*(world.trace or ()), f"{len(short)} actions of {len(script)}: {violation}"]
+    return [*(world.trace or ()), "the script alone breaks nothing"]
 
 
 def _piece(work: tuple[Search, range]) -> list[Found]:

@@ -88,9 +88,9 @@ class Witness:
         elif log == "quarantine":
             raise Violation("quarantined a sound record", record)
 
-    def committed(self, service: str, partition: int, commits: Mapping[str, Commit]) -> None:
+    def committed(self, service: str, partition: int, commits: Mapping[str, Commit], now_ms: int) -> None:
         """A commit was stored: nothing below it may be needed by a successor."""
-        self.passed.check(self, service, partition, commits)
+        self.passed.check(self, service, partition, commits, now_ms)
 
     def validity(self, log: str, partition: int) -> Validity:
         """What counts in a claimed log, so far."""

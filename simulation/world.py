@@ -9,6 +9,8 @@ always; and the script of its actions, whole or in part, is a schedule that need
 
 from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
+
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.errors import Hal9Error
 from hal9.keys import partition_of
@@ -48,9 +50,11 @@ COUNTED: Mapping[Value, str] = {
 class World:
     """One seed's partitions. `run` plays the schedule, `replay` a script; a broken promise raises `Violation`."""
 
-    def __init__(self, seed: int, *, kind: int | None = None, trace: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, kind: int | None = None, plan: Schedule | None = None, trace: bool = False
+    ) -> None:
         self._rng = Chance(seed)
-        self.plan: Schedule = draw(self._rng, seed if kind is None else kind)
+        self.plan: Schedule = plan or draw(self._rng, seed if kind is None else kind)
         self.now_ms = BEGINNING_MS
         self.trace: list[str] | None = [] if trace else None
         self.script: list[Action] = []
@@ -79,7 +83,7 @@ class World:
             self.trace.append(f"{self.now_ms - BEGINNING_MS:6d} {line}")
 
     def _landed(self, name: Name, record: Stored) -> None:
-        line = f"      {name[0]}/{name[1]} {record}"
+        line = f"      {name[0]}/{name[1]} {_decree(record) if name[0] == 'control' else record}"
         try:
             kind = self.witness.landed(name, record)
         except Violation:
@@ -120,9 +124,13 @@ class World:
     def _perform(self, actions: Iterable[Action]) -> None:
         for action in actions:
             self.script.append(action)
-            if self.trace is not None and action[0] != "clock":
-                self.note(_told(action))
-            self.act(action)
+            if self.trace is None:
+                self.act(action)
+                continue
+            at = len(self.trace)
+            self.note(_told(action))
+            if not self.act(action) or action[0] == "clock":
+                del self.trace[at:]
 
     def act(self, action: Action) -> bool:
         """Perform one action; False if it is not possible now."""
@@ -142,7 +150,7 @@ class World:
             "answer": lambda r, size: r.answer(self.now_ms, size),
             "fold": lambda r, size: r.behind_control() and r.fold(size, self.now_ms),
             "tick": lambda r, believed: self.instances.tick(r, believed, self.now_ms),
-            "commit": self.instances.commit,
+            "commit": lambda r: self.instances.commit(r, self.now_ms),
         }
 
         def verb(do: Callable[..., object]) -> Verb:
@@ -211,6 +219,7 @@ class World:
 
     def _finish(self) -> None:
         """Run on, fairly and without faults, until nothing moves however long one waits; then check."""
+        self.note("-- everything goes on without faults")
         if not self._calm:
             self._calm_down()
         patience = 0
@@ -275,6 +284,13 @@ class _Judged:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, Exception) and not isinstance(error, Hal9Error):
             raise Violation("an error was raised", f"{type(error).__name__}: {error}") from error
+
+
+def _decree(record: Stored) -> str:
+    """A record of `control` as a line of the trace."""
+    held = msgspec.msgpack.decode(record.value or b"\x80")
+    written = (f"{name}={value}" for name, value in held.items() if name not in {"id", "migration", "actor", "at_ms"})
+    return f"[{record.offset}] {' '.join(written)}"
 
 
 def _told(action: Action) -> str:

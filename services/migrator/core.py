@@ -276,6 +276,7 @@ class MigratorCore:
             change, found = read_change(record)
             known = self._versions[target].get(key, (0, -1))[0]
             if change.version < known or (change.version == known and record.value is not None):
+                self._hold_commit(target, key, record)
                 return False
             value = None if record.value is None else self._encoded(system, key, found)
         except Poison as error:
@@ -293,6 +294,17 @@ class MigratorCore:
         if too_large(value, found.answer, self.config.state_bytes):
             raise Poison("state-too-large", f"{len(value)} bytes at {other(system)}, over {self.config.state_bytes}")
         return value
+
+    def _hold_commit(self, target: System, key: bytes, record: Record) -> None:
+        """A followed record whose version is on its way, copied from a cold one, stands for that from now on.
+
+        It may be what compaction leaves of the two, and then no pass of the backfill finds the cold one again.
+        """
+        if self._versions[target][key][1] >= 0 or self._cold(other(target), record):
+            return
+        for copied in self._unconfirmed[target]:
+            if copied.key == key and self._is_cold(copied):
+                copied.source = record.offset
 
     def _mapped(self, system: System, key: bytes, state: Tree | None) -> Tree | None:
         if state is None:

@@ -203,6 +203,25 @@ def test_the_copy_of_a_seal_holds_the_commit_also_where_changes_are_cold() -> No
     assert migrator(stage).commits()["neurons.changes"].offset <= seal.offset
 
 
+def test_a_change_appended_again_holds_the_commit_while_the_copy_of_its_cold_original_is_on_its_way() -> None:
+    stage = Stage("router", "flat")
+    stage.ask(LOW, "mut", b"x")
+    stage.run()
+    stage.start("migrator")
+    stage.run()
+    stage.held.add("units.replica")
+    backfill(stage, 100)
+    stage.run().pass_time(100)  # the cold one is copied, and the copy does not land
+    (cold,) = stage.records("neurons.changes")
+    again = stage.logs["neurons.changes", 0].append(cold.key, cold.value, cold.headers, stage.now_ms)
+    stage.run()
+    assert migrator(stage).commits()["neurons.changes"].offset == again.offset
+    stage.held.clear()
+    stage.run()
+    assert migrator(stage).commits()["neurons.changes"].offset == again.offset + 1
+    assert copies(stage, "units.replica") == [{"applied": ["x"]}]
+
+
 def test_a_successor_copies_nothing_twice_and_settles_what_was_left() -> None:
     stage = Stage("router", "flat", "hierarchical", "migrator").run()
     stage.ask(LOW, "mut", b"x")
