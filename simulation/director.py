@@ -16,6 +16,7 @@ from simulation.chance import Chance
 from simulation.clients import Clients
 from simulation.history import STATE_LOGS
 from simulation.instances import Instances
+from simulation.projectors import Projectors
 from simulation.schedule import Schedule
 
 Value = str | bytes | int | float | None
@@ -26,8 +27,11 @@ Action = tuple[Value, ...]
 class Director:
     """One seed's chance."""
 
-    def __init__(self, rng: Chance, plan: Schedule, clients: Clients, instances: Instances) -> None:
+    def __init__(
+        self, rng: Chance, plan: Schedule, clients: Clients, instances: Instances, projectors: Projectors
+    ) -> None:
         self._rng, self._plan, self._clients, self._instances = rng, plan, clients, instances
+        self._projectors = projectors
         self._weights: dict[object, float] = {}
         self._requests, self._epochs, self._asked = plan.requests, plan.epochs, 0
 
@@ -60,6 +64,8 @@ class Director:
         for service in SERVICES:
             if service != "migrator":
                 yield from self._start(service)
+        for partition in range(self._plan.partitions if self._plan.redis else 0):
+            yield ("projector", "projector-1", partition)
 
     def _start(self, service: str) -> Iterator[Action]:
         members = [f"{service}-{number + 1}" for number in range(self._plan.members)]
@@ -103,6 +109,8 @@ class Director:
             yield ("clock", rng.choice((100, 1000, 3500)))
         if plan.lag is not None and rng.hit(0.05):
             yield ("compact", rng.choice(STATE_LOGS), rng.randrange(plan.partitions), plan.lag)
+        if plan.redis:
+            yield from self._project()
         for instance in list(self._instances.named.values()):
             if instance.paused and rng.hit(0.02):
                 yield ("resume", instance.name)
@@ -137,6 +145,27 @@ class Director:
         if runtime is not None:
             to = self._successor(service, runtime.name.partition("/")[0])
             yield ("rebalance", service, partition, to, rng.choice(("drained", "dropped", "unaware")))
+
+    # ------------------------------------------------------------------ Redis
+    def _project(self) -> Iterator[Action]:
+        """The projectors' share of a step: they act, are replaced; calls arrive late, Redis forgets."""
+        rng, plan, projectors = self._rng, self._plan, self._projectors
+        busy = [place for place, reader in projectors.readers.items() if projectors.busy(reader)]
+        if busy and rng.hit(0.5):
+            fate = rng.choice(("lost", "late", "never")) if rng.hit(plan.flaky) else "done"
+            yield ("project", *rng.choice(busy), rng.choice((1, 2, 5, 50)), fate)
+        if projectors.readers and rng.hit(0.05):
+            yield ("look", *rng.choice(list(projectors.readers)))
+        if projectors.late and rng.hit(0.05):
+            yield ("arrive", rng.randrange(len(projectors.late)))
+        if plan.amnesia and rng.hit(plan.amnesia):
+            yield ("forget", rng.randint(1, 4))
+        if rng.hit(plan.fault):
+            name = rng.choice(("projector-1", "projector-2"))
+            if rng.hit(0.3):
+                yield ("end_projector", name)
+            else:
+                yield ("projector", name, rng.randrange(plan.partitions))
 
     # ------------------------------------------------------------------ what they do
     def _move(self) -> Iterator[Action]:

@@ -93,6 +93,9 @@ def _all(rng: Chance, drawn: Schedule) -> Schedule:
         force=0.5,
         lag=rng.choice((None, 20)),
         pins=rng.hit(0.5),
+        redis=rng.hit(0.3),
+        flaky=0.1,
+        amnesia=0.005,
     )
 
 

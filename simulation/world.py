@@ -9,14 +9,11 @@ always; and the script of its actions, whole or in part, is a schedule that need
 
 from collections.abc import Callable, Iterable, Mapping
 
-import msgspec
-
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
-from hal9.errors import Hal9Error
 from hal9.keys import partition_of
 from hal9.testing.memory import MemoryLogs, Name, Stored
 from hal9.testing.runtime import MemoryRuntime
-from schemas.base import FLAT
+from schemas.base import FLAT, System
 from simulation.cast import MIGRATION, SERVICES
 from simulation.chance import Chance
 from simulation.clients import Clients
@@ -24,8 +21,10 @@ from simulation.director import Action, Director, Value
 from simulation.history import STATE_LOGS, Violation
 from simulation.instances import Instances
 from simulation.invariants import Evidence, check
+from simulation.projectors import LOGS, Projectors
 from simulation.rest import at_rest
 from simulation.schedule import Schedule, draw
+from simulation.telling import Judged, decree, told
 from simulation.witness import Witness
 
 BEGINNING_MS = 1_700_000_000_000
@@ -43,6 +42,7 @@ COUNTED: Mapping[Value, str] = {
     "rollback": "rollbacks",
     "pin": "pins",
     "repeat": "repeats",
+    "arrive": "calls_late",
 }
 """Actions that count as something exercised."""
 
@@ -63,12 +63,19 @@ class World:
         self.logs = MemoryLogs(self._landed if trace else self.witness.landed)
         self.clients = Clients(self.logs, self.witness, 100.0 if self.plan.shadow else 0.0)
         self.instances = Instances(self.logs, self.plan.partitions, self.witness, self.note)
+        self.projectors = Projectors(self.logs, self.witness)
         self._calm = False
         self._verbs: dict[str, Verb] = {
             **self._of_runtimes(),
             **self._of_clients(),
             **self._of_instances(),
             "resume": self.instances.resume,
+            "projector": self.projectors.start,
+            "end_projector": self.projectors.end,
+            "project": self.projectors.step,
+            "look": self.projectors.look,
+            "arrive": self.projectors.arrive,
+            "forget": self.projectors.forget,
             "land": self._land,
             "sink": self._sink,
             "clock": self._clock,
@@ -83,7 +90,7 @@ class World:
             self.trace.append(f"{self.now_ms - BEGINNING_MS:6d} {line}")
 
     def _landed(self, name: Name, record: Stored) -> None:
-        line = f"      {name[0]}/{name[1]} {_decree(record) if name[0] == 'control' else record}"
+        line = f"      {name[0]}/{name[1]} {decree(record) if name[0] == 'control' else record}"
         try:
             kind = self.witness.landed(name, record)
         except Violation:
@@ -106,8 +113,8 @@ class World:
     # ------------------------------------------------------------------ playing
     def run(self) -> None:
         """Play the schedule by chance, let everything come to rest, and check it."""
-        director = Director(self._rng, self.plan, self.clients, self.instances)
-        with _Judged():
+        director = Director(self._rng, self.plan, self.clients, self.instances, self.projectors)
+        with Judged():
             self._perform(director.begin())
             self._perform(director.play())
             self._perform(director.debris())
@@ -117,7 +124,7 @@ class World:
 
     def replay(self, script: Iterable[Action]) -> None:
         """Play a script, then the same: what is not possible in it is passed over."""
-        with _Judged():
+        with Judged():
             self._perform(script)
             self._finish()
 
@@ -128,7 +135,7 @@ class World:
                 self.act(action)
                 continue
             at = len(self.trace)
-            self.note(_told(action))
+            self.note(told(action))
             if not self.act(action) or action[0] == "clock":
                 del self.trace[at:]
 
@@ -203,19 +210,24 @@ class World:
         self.clients.backfill(self.now_ms)
         for instance in self.instances.named.values():
             self.instances.pause(instance, paused=False)
-        dead = self.plan.dead
-        if dead is not None:
-            for instance in list(self.instances.named.values()):
-                if instance.service == dead and instance.alive:
-                    self.instances.kill(instance, 0.5)
-            away = 100.0 if dead == FLAT else 0.0
-            if self.witness.control.route.percentage != away:
-                self.clients.route(away, self.now_ms)
-        for service in SERVICES:
-            for partition in range(self.plan.partitions):
-                if service != dead and self.instances.holder((service, partition)) is None:
+        if self.plan.dead is not None:
+            self._bury(self.plan.dead)
+        for partition in range(self.plan.partitions):
+            for service in SERVICES:
+                if service != self.plan.dead and self.instances.holder((service, partition)) is None:
                     self.instances.assign(service, partition, f"{service}-1", self.now_ms)
+            if self.plan.redis and ("projector-1", LOGS[0], partition) not in self.projectors.readers:
+                self.projectors.start("projector-1", partition)
         return True
+
+    def _bury(self, dead: System) -> None:
+        """A system never comes back: all of it goes to the other one."""
+        for instance in list(self.instances.named.values()):
+            if instance.service == dead and instance.alive:
+                self.instances.kill(instance, 0.5)
+        away = 100.0 if dead == FLAT else 0.0
+        if self.witness.control.route.percentage != away:
+            self.clients.route(away, self.now_ms)
 
     def _finish(self) -> None:
         """Run on, fairly and without faults, until nothing moves however long one waits; then check."""
@@ -245,6 +257,12 @@ class World:
         for name, wreck in self.instances.wrecks.items():
             for to in list(wreck.outgoing):
                 moved = self.instances.land(name, to, self.now_ms) or moved
+        while self.projectors.arrive(0):
+            moved = True
+        for name, log, partition in list(self.projectors.readers):
+            self.projectors.look(name, log, partition)
+            while self.projectors.step(name, log, partition, 50, "done"):
+                moved = True
         return moved
 
     def _step(self, runtime: MemoryRuntime) -> bool:
@@ -270,30 +288,7 @@ class World:
         evidence = Evidence(self.logs, self.witness, compacted, self.instances.cold_until, self._home)
         check(evidence)
         at_rest(self.instances, evidence)
+        self.projectors.at_rest(self._home)
 
     def _home(self, key: bytes) -> int:
         return partition_of(key, self.plan.partitions)
-
-
-class _Judged:
-    """Whatever the product raises breaks a promise too."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, Hal9Error):
-            raise Violation("an error was raised", f"{type(error).__name__}: {error}") from error
-
-
-def _decree(record: Stored) -> str:
-    """A record of `control` as a line of the trace."""
-    held = msgspec.msgpack.decode(record.value or b"\x80")
-    written = (f"{name}={value}" for name, value in held.items() if name not in {"id", "migration", "actor", "at_ms"})
-    return f"[{record.offset}] {' '.join(written)}"
-
-
-def _told(action: Action) -> str:
-    """An action as a line of the trace."""
-    verb, *arguments = action
-    return " ".join([f"{verb!s}:", *(a.decode() if isinstance(a, bytes) else str(a) for a in arguments)])

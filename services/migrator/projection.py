@@ -109,3 +109,14 @@ class Projection:
         for version, unit in newest.values():
             arguments += [version, unit]
         return Batch([applied_key(self.partition), *newest], arguments, position)
+
+    def replied(self, batch: Batch, answer: bytes | None) -> bool:
+        """What came of a call: True if it was applied. If not (a lost reply: None), ask Redis again what it has."""
+        if answer is None or answer.decode() != batch.position:
+            return False
+        self.stored = batch.position
+        return True
+
+    def stands(self, stored: bytes | None) -> bool:
+        """Whether Redis (`stored`: its position now) still has what it was told; if not, ask it where to go on."""
+        return (stored or b"").decode() == self.stored

@@ -33,6 +33,8 @@ BATCH = 500
 POLL_S = 0.25
 PAUSE_S = 0.5
 """After Redis did not answer."""
+CHECK_S = 5.0
+"""Between looks at the positions in Redis: one that came back without its last second is told again, at rest too."""
 
 _log = logger("projector")
 
@@ -58,6 +60,7 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # the base ha
         self._projections: dict[TopicPartition, Projection] = {}
         self._ids: dict[str, str] = {}
         self._silent: str | None = None
+        self._checked_s = 0.0
         self.applied = 0
 
     def trouble(self) -> list[str]:
@@ -92,11 +95,24 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # the base ha
                     if records:
                         await self._project(at, records)
                     self._work.set()
+            await self._check_positions()
             self._fetching.poke()
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._work.wait()
             self._work.clear()
+
+    async def _check_positions(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._checked_s + CHECK_S:
+            return
+        self._checked_s = now_s
+        for at in list(self._projections):
+            found = await self._call(self._redis.hget, applied_key(at.partition), at.topic)
+            projection = self._projections.get(at)
+            if projection is not None and self._silent is None and not projection.stands(found):
+                _log.warning("redis_lost_units", topic=at.topic, partition=at.partition, position=projection.stored)
+                self._forget(at)
 
     def _moved(self, _cursor: Cursor) -> None:
         self._work.set()
@@ -140,11 +156,9 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # the base ha
         projection = self._projections[at]
         batch = projection.batch(records)
         answer = await self._call(self._script, batch.keys, batch.arguments)
-        if answer is None or answer.decode() != batch.position:
-            # Lost, or another position stands there: what counts is what Redis says now.
+        if not projection.replied(batch, answer):
             self._forget(at)
             return
-        projection.stored = batch.position
         self.applied += len(records)
 
     async def _seek(self, at: TopicPartition) -> None:
