@@ -70,6 +70,9 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
         dict[str, Count], Meta(description="requests whose shadow and twin were both compared, by operation")
     ] = {}
     noise: Annotated[list[FieldNoise], Meta(max_length=256, description="of those pairs, by field")] = []
+    overload: Annotated[
+        dict[str, Count], Meta(description="of `rejected`: for overload, by cause (full, hot-key)")
+    ] = {}
     partitions: Annotated[list[int], Meta(description="partitions this router served")] = []
 
 

@@ -52,9 +52,11 @@ class Queues:
         """The first request of a key is executed, answered or passed over."""
         queue = self._queues[key]
         del self._offsets[queue.popleft().offset]
-        if not queue:
+        del self._ready[key]
+        if queue:
+            self._ready[key] = None  # behind the other keys: a long queue delays none of them
+        else:
             del self._queues[key]
-            del self._ready[key]
 
     def wait_for_seal(self, key: bytes, epoch: int) -> None:
         """The key waits until `seal(epoch)` was read in the replica log."""

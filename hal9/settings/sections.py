@@ -108,7 +108,11 @@ class Router(Struct, frozen=True, kw_only=True):
     deadline_ms: Annotated[int, Meta(ge=1, le=60_000, description="of a request that names none")] = 10_000
     value_bytes: Annotated[Bytes, Meta(description="greatest value of a request")] = 256 * 1024
     id_window_ms: Annotated[Milliseconds, Meta(description="how long a repeated id is the same request")] = 60_000
-    in_flight_max: Annotated[Positive, Meta(description="requests in flight per partition")] = 2_000
+    in_flight_max: Annotated[Positive, Meta(description="requests under way above which a partition pauses")] = 2_000
+    in_flight_bytes: Annotated[Positive, Meta(description="the same in bytes")] = 64 * 1024 * 1024
+    process_in_flight_max: Annotated[Positive, Meta(description="the same over all partitions of a process")] = 20_000
+    process_in_flight_bytes: Annotated[Positive, Meta(description="the same in bytes")] = 256 * 1024 * 1024
+    key_share: Annotated[Share, Meta(description="of IN_FLIGHT_MAX that one key may hold while others wait")] = 0.25
     float_rel: Annotated[float, Meta(ge=0.0, le=1.0, description="relative tolerance of floats")] = 1e-9
     float_abs: Annotated[float, Meta(ge=0.0, le=1e9, description="absolute tolerance of floats")] = 1e-12
     breaker: Annotated[bool, Meta(description="whether the circuit breakers of the systems act")] = True

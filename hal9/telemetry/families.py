@@ -43,6 +43,7 @@ INTERVENTIONS = Family("hal9_manual_interventions_total", "Commands given by peo
 CONNECTIONS = Family("hal9_active_connections", "Open client connections to Kafka and Redis.")
 CONSUMER_LAG = Family("hal9_consumer_lag", "Records not read yet.", ("topic",))
 QUARANTINED = Family("hal9_quarantined_total", "Records that could not be applied.", ("reason",))
+OVERLOAD = Family("hal9_overload_total", "Requests rejected for overload, by cause.", ("cause",))
 SHADOWS_DROPPED = Family("hal9_shadows_dropped_total", "Shadows that did not go, by reason.", ("reason",))
 TWINS_DROPPED = Family("hal9_twins_dropped_total", "Second runs by flat left out because too many were under way.")
 

@@ -11,7 +11,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from hal9.stats.sketch import GAMMA
-from hal9.telemetry.families import COMPARISONS, REQUEST_DURATION, REQUESTS, SHADOWS_DROPPED, Family
+from hal9.telemetry.families import COMPARISONS, OVERLOAD, REQUEST_DURATION, REQUESTS, SHADOWS_DROPPED, Family
 from schemas.base import FLAT, SYSTEMS
 from schemas.telemetry import Comparisons, Outcome, Sketch
 
@@ -122,6 +122,8 @@ class OutcomeMetrics:
                 self._count(system, "shadow", status, count)
         self._count(FLAT, "twin", "ok", outcome.twin_ok)
         self._count(FLAT, "twin", "error", outcome.twin_error)
+        for cause, refused in outcome.overload.items():
+            self._metrics.counter(OVERLOAD, cause=cause).inc(refused)
         for reason, dropped in outcome.shadows_dropped.items():
             self._metrics.counter(SHADOWS_DROPPED, reason=reason).inc(dropped)
         for comparisons in outcome.comparisons.values():

@@ -20,6 +20,7 @@ from schemas.base import encode
 from schemas.telemetry import Outcome, Status
 from services.router.breaker import BreakerPolicy, State
 from services.router.core import RouterConfig, RouterCore
+from services.router.load import LoadPolicy
 from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection, ProtectionPolicy
 
@@ -37,7 +38,15 @@ def protection_policy(settings: Router) -> ProtectionPolicy:
         open_ms=settings.breaker_open_ms,
         probes=settings.breaker_probes,
     )
-    return ProtectionPolicy(breaker, settings.breaker, settings.shadow_rate, settings.shadow_burst)
+    load = LoadPolicy(
+        count=settings.in_flight_max,
+        bytes=settings.in_flight_bytes,
+        process_count=settings.process_in_flight_max,
+        process_bytes=settings.process_in_flight_bytes,
+        key_share=settings.key_share,
+        shed_ms=settings.deadline_ms / 4,
+    )
+    return ProtectionPolicy(breaker, settings.breaker, settings.shadow_rate, settings.shadow_burst, load)
 
 
 class RouterRole:
@@ -71,7 +80,6 @@ class RouterRole:
             ),
             requests_topic=context.topics.name("requests"),
             id_window_ms=limits.id_window_ms,
-            in_flight_max=limits.in_flight_max,
             protection=self._protection,
             rules=load(settings),
             twin_bound=round(settings.comparison.twins * BUCKETS),
@@ -101,7 +109,8 @@ class RouterRole:
         """What is read-only, before each tick; outcomes of the seconds that have passed, each second."""
         return Hooks(self._judge, self._report)
 
-    def _judge(self, _cores: Cores) -> None:
+    def _judge(self, cores: Cores) -> None:
+        self._protection.budget.recount(core.load for core in cores.values() if isinstance(core, RouterCore))
         self._protection.read_only = self._statuses.liveness.read_only()
 
     def _report(self, cores: Cores) -> None:

@@ -6,7 +6,7 @@ are those of `Router` in the model, method by method.
 """
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -27,6 +27,7 @@ from services.router.handover import Handover
 from services.router.identities import Identities, Known
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
+from services.router.load import Load
 from services.router.misplaced import Moved, Moves
 from services.router.outcomes import OutcomeBook
 from services.router.passed import Passed
@@ -53,7 +54,6 @@ class RouterConfig:
     requests_topic: str = "hal9.requests"
     id_window_ms: float = 60_000
     id_window_bytes: int = 16 * 1024 * 1024
-    in_flight_max: int = 20_000
     rules: RuleBook = field(default_factory=RuleBook)
     comparison_grace_ms: float = 2_000
     protection: Protection = field(default_factory=Protection)
@@ -88,6 +88,7 @@ class RouterCore:
         twins.bound = config.twin_bound
         self.comparer = Comparer(partition, config.book, config.rules, config.comparison_grace_ms, twins)
         self.shadowing = Shadowing(self._gate)
+        self.load = Load(config.protection.policy.load, config.protection.budget)
         self._keys = KeyBook(config.migration, partition, config.partitions)
         self._validity = Validity()
         self._claim = b""
@@ -96,7 +97,6 @@ class RouterCore:
         self._answers_next = self._answers_end = 0
         self._deadlines: list[tuple[float, int]] = []
         self._rejections: dict[int, Entry] = {}
-        self._open = 0
 
     def __repr__(self) -> str:
         return (
@@ -138,7 +138,7 @@ class RouterCore:
     def wants(self, log: str) -> bool:
         """Requests and responses once it serves; requests not while too many are under way (they wait in the log)."""
         if log == "requests":
-            return self.phase == "serve" and self._open + len(self.ledger.unacked) < self.config.in_flight_max
+            return self.phase == "serve" and self.load.takes(len(self.ledger.unacked))
         return self.phase == "serve"
 
     def read(self, log: str, records: Sequence[Record], now_ms: float) -> None:
@@ -146,8 +146,10 @@ class RouterCore:
         if not records:
             return
         if log == "requests":
+            self.load.chunk(records, self._table(), now_ms)
             for record in records:
                 self._request(record, now_ms)
+            self.load.report()
         elif log == "dispatched":
             for record in records:
                 self._dispatched(record, now_ms)
@@ -180,8 +182,8 @@ class RouterCore:
         self.phase = "serve"
         for entry in list(self.in_flight.values()):
             if self._answered_before(entry):
+                self._settle(entry)
                 entry.answered = True
-                self._open -= 1
                 self._leave(entry)
         for entry in self._rejections.values():
             if self._answered_before(entry):
@@ -191,6 +193,19 @@ class RouterCore:
         self._rejections.clear()
         if self._control is not None:
             self.control(self._control, now_ms)
+
+    def _settle(self, entry: Entry) -> None:
+        """It holds nothing any more."""
+        self.load.open -= 1
+        self.load.bytes -= len(entry.value or b"")
+        entry.value = None
+
+    def _table(self) -> Iterator[bytes | None]:
+        """The keys of all requests in flight and waiting."""
+        for entry in self.in_flight.values():
+            yield entry.key
+        for key, queue in self.queues.items():
+            yield from (key for entry in queue if entry.position not in self.in_flight)
 
     def _answered_before(self, entry: Entry) -> bool:
         known = self.identities.first(entry.key, entry.request.id)
@@ -233,6 +248,7 @@ class RouterCore:
         if entry.shadow is not None:
             entry.dispatched_ms = now_ms
         if entry.rejected is not None and not entry.answered:
+            self.load.rejecting -= 1
             self._reply(entry, "rejected", None, entry.rejected, now_ms)
 
     def _restore(self, record: Record, now_ms: float) -> None:
@@ -261,7 +277,8 @@ class RouterCore:
         entry.received_ms, entry.answers_at = now_ms, self._answers_next
         self.identities.see(entry.key, found.id, found.position, now_ms)
         if found.rejected is None:
-            self._open += 1
+            self.load.open += 1
+            self.load.bytes += len(entry.value or b"")
             self.in_flight[found.position] = entry
             heapq.heappush(self._deadlines, (found.deadline_ms, found.position))
         else:
@@ -297,16 +314,25 @@ class RouterCore:
             entry.span, request.traceparent = self.tracer.begin(
                 "process requests", request.traceparent, {"hal9.operation": request.operation}
             )
+        if self.load.crowd is not None and request.rejected is None:
+            self._refuse_if_crowded(entry)
         if request.rejected is not None or known is None or key is None:
             self._reject(entry)
             return
-        self._open += 1
+        self.load.open += 1
+        self.load.bytes += len(entry.value or b"")
         heapq.heappush(self._deadlines, (request.deadline_ms, position))
         if key in self.queues or self.handover.holds(key):
             self.queues.setdefault(key, []).append(entry)
             self._pump(key)
         else:
             self._dispatch(entry, known)
+
+    def _refuse_if_crowded(self, entry: Entry) -> None:
+        cause = self.load.refuses(entry.key)
+        if cause is not None:
+            entry.rejected = entry.request.rejected = "overload"
+            self.config.book.refused(cause)
 
     def _repeat(self, entry: Entry, first: Known, now_ms: float) -> None:
         """One id is one request: a repeat gets the answer of the first, now or when it is there."""
@@ -316,6 +342,7 @@ class RouterCore:
         self.ledger.read(entry)
         entry.answered, entry.value = True, None
         self.ledger.unacked[entry.position] = entry
+        self.load.bytes += len(first.value or b"")
         if first.gone:
             self._send("responses", entry.key, None, headers.of_answer(entry, "timeout", "answer-gone"), entry)
         else:
@@ -327,12 +354,14 @@ class RouterCore:
         self.ledger.read(entry)
         entry.answered = True
         self.ledger.unacked[entry.position] = entry
+        self.load.bytes += len(entry.value or b"")
         moved = [*headers.of_user(record), *headers.fixed(entry.request)]
         self.effects.sends.append(Send("requests", entry.key, entry.value, moved, entry, partition))
 
     def _reject(self, entry: Entry) -> None:
         """A rejection is first a record in `dispatched`, so that no successor dispatches what was rejected."""
         entry.value = None
+        self.load.rejecting += 1
         entry.sending += 1
         self._passed.sent()
         written = headers.of_rejection(entry, self.partition, self.epoch, self.term)
@@ -359,7 +388,7 @@ class RouterCore:
         self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, entry))
 
     def _shadows(self, entry: Entry, system: System, routed: bool) -> bool:
-        pressed = self._open >= PRESSED * self.config.in_flight_max or len(self.comparer) >= MAX_PAIRS
+        pressed = self.load.open >= PRESSED * self.load.policy.count or len(self.comparer) >= MAX_PAIRS
         return self.shadowing.goes(system, entry.position, entry.request.deadline_ms, routed=routed, pressed=pressed)
 
     # ------------------------------------------------------------------ answers
@@ -393,6 +422,7 @@ class RouterCore:
 
     def _reply(self, entry: Entry, status: str, value: bytes | None, error: str | None, now_ms: float) -> None:
         written = headers.of_answer(entry, status, error)
+        self.load.bytes += len(value or b"") - len(entry.value or b"")
         entry.answered, entry.value = True, None
         self.ledger.unacked[entry.position] = entry
         self.identities.answer(entry.key, entry.request.id, written, value, now_ms)
@@ -402,7 +432,7 @@ class RouterCore:
         if status == "rejected":
             self.config.book.rejected(now_ms)
         elif entry.known is not None:
-            self._open -= 1
+            self.load.open -= 1
             owner = entry.owner or self.handover.owner(entry.known)
             self.config.book.answered(owner, entry.epoch or self.epoch, status, now_ms - entry.received_ms, now_ms)
         self._leave(entry)
@@ -453,6 +483,7 @@ class RouterCore:
         if isinstance(send.token, Moved):
             self.moves.acked(send.token)
         elif isinstance(send.token, Entry):
+            self.load.bytes -= len(send.value or b"")
             self.ledger.unacked.pop(send.token.position, None)
             self.ledger.forget(now_ms)
 
@@ -462,6 +493,7 @@ class RouterCore:
             return
         self.protection.tick(now_ms)
         self.shadowing.expire(now_ms)
+        self.load.tick(len(self.ledger.unacked), next(iter(self.in_flight), None), self._table(), now_ms)
         while self._deadlines and self._deadlines[0][0] <= now_ms:
             entry = self.ledger.entries.get(heapq.heappop(self._deadlines)[1])
             if entry is not None and not entry.answered and entry.rejected is None:
@@ -488,7 +520,7 @@ class RouterCore:
 
     def idle(self) -> bool:
         """Nothing in flight, waiting or unacknowledged."""
-        return self.phase == "serve" and not (self._open or self.ledger.unacked or self.moves)
+        return self.phase == "serve" and not (self.load.open or self.ledger.unacked or self.moves)
 
     # ------------------------------------------------------------------ sends
     def _report(self, divergences: Iterable[Report]) -> None:

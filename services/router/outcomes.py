@@ -56,6 +56,7 @@ class OutcomeBook:
         self._dropped: Counter[str] = Counter()
         self.twins_dropped = 0
         """Since the start: twins that were left out because too many were under way."""
+        self._refused: Counter[str] = Counter()
 
     def _second(self, now_ms: float) -> _Second:
         second = int(now_ms // 1000)
@@ -132,6 +133,10 @@ class OutcomeBook:
         """Shadows that did not go, by reason; they count in the next second that is closed."""
         self._dropped.update(shadows)
 
+    def refused(self, cause: str) -> None:
+        """A request was rejected for `overload`; counts in the next second that is closed."""
+        self._refused[cause] += 1
+
     def take(self, now_ms: float, partitions: list[int]) -> list[Outcome]:
         """One record per second that has passed since the last call, also for seconds in which nothing happened."""
         current = int(now_ms // 1000)
@@ -146,6 +151,7 @@ class OutcomeBook:
         self._seq += 1
         found = self._seconds.get(second, _Second())
         dropped, self._dropped = dict(self._dropped), Counter()
+        refused, self._refused = dict(self._refused), Counter()
         return Outcome(
             router=self._router,
             seq=self._seq,
@@ -167,5 +173,6 @@ class OutcomeBook:
                 FieldNoise(operation=o, kind=k, path=p, both=both, shadow=shadow, twin=twin)
                 for (o, k, p), (both, shadow, twin) in found.noise.items()
             ],
+            overload=refused,
             partitions=partitions,
         )

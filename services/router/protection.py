@@ -13,6 +13,7 @@ from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System
 from schemas.control import Rollback
 from schemas.telemetry import Outcome
 from services.router.breaker import Breaker, BreakerPolicy, Event, State, Transition
+from services.router.load import Budget, LoadPolicy
 from services.router.shadowing import ShadowGate
 
 
@@ -24,6 +25,7 @@ class ProtectionPolicy:
     breakers: bool = True
     shadow_rate: float = 0.0
     shadow_burst: float = 1_000
+    load: LoadPolicy = field(default_factory=LoadPolicy)
 
 
 class Protection:
@@ -33,6 +35,7 @@ class Protection:
         self.policy = policy or ProtectionPolicy()
         self.breakers = {system: Breaker(system, self.policy.breaker) for system in SYSTEMS}
         self.gate = ShadowGate(self.breakers, self.policy.shadow_rate, self.policy.shadow_burst)
+        self.budget = Budget(self.policy.load)
         self.tripped: frozenset[System] = frozenset()
         """Systems that reads do not go to while the other system can answer them."""
         self.read_only: frozenset[str] = frozenset()
