@@ -77,6 +77,15 @@ class Reader:
         """The end of each partition: the offset after its last record. Raises Transient."""
         return await self._fetching.ends(partitions)
 
+    async def since(self, partitions: Iterable[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:
+        """The first offset of each partition whose record is not older than `at_ms`; its end if there is none.
+
+        Raises Transient.
+        """
+        wanted = list(partitions)
+        found, ends = await self._fetching.ends(wanted, at=at_ms), await self._fetching.ends(wanted)
+        return {at: offset if offset >= 0 else ends[at] for at, offset in found.items()}
+
     async def range(
         self, topic: str, partition: int, start: int, end: int, *, deadline_s: float
     ) -> AsyncIterator[list[Record]]:
