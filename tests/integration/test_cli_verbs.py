@@ -274,6 +274,15 @@ async def test_divergences_are_listed_and_followed(settings: Settings) -> None:
     assert (code, len(lines)) == (0, 3)
     assert "outputs.0: flat 1.0, hierarchical 2.0" in lines[1]
     assert "unreadable" in lines[2]
+    filters = ("--operation", "activate", "--kind", "value", "--path", "outputs.*", "-o", "json")
+    _, out, _ = await hal9(settings, "divergences", "tail", "-n", "20", *filters)
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [f"id-{number}" for number in range(4)]
+    assert (await hal9(settings, "divergences", "tail", "--path", "inputs.**"))[:2] == (0, "")
+    code, _, err = await hal9(settings, "divergences", "tail", "--kind", "values")
+    assert (code, "nearest is 'value'" in err) == (2, True)
+    code, out, _ = await hal9(settings, "divergences", "summary")
+    assert (code, out.splitlines()[0]) == (0, "4 divergences in 0 comparisons; 0 with a twin")
+    assert out.splitlines()[2].split()[:4] == ["insufficient", "activate", "value", "outputs.*"]
     process = await start(settings, "divergences", "tail", "-n", "1", "--follow", "-o", "json")
     assert process.stdout is not None
     async with asyncio.timeout(60):

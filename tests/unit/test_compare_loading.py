@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from hal9.backend import Backend
 from hal9.compare import RuleBook, matcher, paths
 from hal9.compare.loading import load, parse
 from hal9.compare.paths import Wild
 from hal9.errors import ConfigError
 from hal9.settings import Settings
+from hal9.settings.sections import Comparison
+from services.router import app as router
 
 GOOD = """
 rules:
@@ -90,6 +93,15 @@ def test_no_rules_are_the_default_ones(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ConfigError, match=r"COMPARISON\.RULES = .* cannot be read"):
         load(settings)
+
+
+def test_a_service_refuses_wrong_rules_before_it_waits_for_anything(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("rules: [{path: x}]")
+    settings = Settings(comparison=Comparison(rules=str(path)))
+    for start in (router.main, Backend("flat", lambda state, _operation, _value: (state, b"")).run):
+        with pytest.raises(ConfigError, match=r"rules\.yaml:1: a rule has one of"):
+            start(settings)
 
 
 def test_rules_that_would_not_fit_are_refused_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
