@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal, NamedTuple, Self, cast
 
 from hal9 import wire
@@ -14,7 +13,6 @@ AnswerStatus = Literal["ok", "error", "rejected", "timeout"]
 FALLBACK, STALE_MS = "fallback", "stale-ms"
 _STATUSES = frozenset({b"ok", b"error", b"rejected", b"timeout"})
 _FIELDS = frozenset({wire.ID, wire.STATUS, wire.ERROR, wire.SERVED_BY, wire.EPOCH})
-_NONE: Mapping[str, str] = MappingProxyType({})
 _FAILURES = {"error": RequestRefused, "rejected": RequestRejected, "timeout": RequestTimedOut}
 
 
@@ -53,7 +51,7 @@ class Answer:
     id: str
     elapsed_ms: float = 0.0
     local: bool = False
-    headers: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -116,5 +114,5 @@ def read_answer(record: Record, elapsed_ms: float) -> Answer:
         epoch=wire.number(record.headers, wire.EPOCH),
         id=wire.text(record.headers, wire.ID) or "",
         elapsed_ms=elapsed_ms,
-        headers=MappingProxyType(more) if more else _NONE,
+        headers=more,
     )

@@ -4,9 +4,13 @@
 """
 
 import asyncio
+import json
+import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -83,17 +87,21 @@ def native_system(bootstrap: str, topics: Topics) -> Iterator[list[tuple[int, in
 
 
 @pytest.fixture(scope="module")
-def places(
-    settings: Settings, topics: Topics, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[tuple[int, int]]]:
-    """A router in a process of its own, and the native system."""
-    asyncio.run(create(settings.kafka, topics))
-    environment = {
+def environment(settings: Settings) -> dict[str, str]:
+    return {
         "HAL9_KAFKA__BOOTSTRAP": settings.kafka.bootstrap,
         "HAL9_REDIS__URL": settings.redis.url,
         "HAL9_TOPICS__PREFIX": settings.topics.prefix,
         "HAL9_TOPICS__PARTITIONS": str(PARTITIONS),
     }
+
+
+@pytest.fixture(scope="module")
+def places(
+    settings: Settings, topics: Topics, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[tuple[int, int]]]:
+    """A router in a process of its own, and the native system."""
+    asyncio.run(create(settings.kafka, topics))
     running = Services(tmp_path_factory.mktemp("native"), environment)
     with native_system(settings.kafka.bootstrap, topics) as places:
         try:
@@ -178,3 +186,26 @@ async def test_requests_without_a_key_are_rejected_wherever_they_lie(
     at = await asyncio.to_thread(produce, settings, topics, [(None, []), (None, [("id", b"mine")]), (b"", [])])
     names = [wire.default_id(topics.name("requests"), *at[0]), "mine", wire.default_id(topics.name("requests"), *at[2])]
     await reading.answered({name: ["rejected bad-key"] for name in names})
+
+
+async def test_many_requests_are_sent_from_the_shell_and_summed_up(
+    environment: dict[str, str], places: object, tmp_path: Path
+) -> None:
+    lines = [json.dumps({"key": f"n{number % 7}", "value": {"number": number}}) for number in range(300)]
+    out = tmp_path / "answers.jsonl"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "hal9", "request", "send", "-", "--out", str(out), "-o", "json", "--retries", "1"),
+        env=os.environ | environment,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        said, complaints = await process.communicate("\n".join(lines).encode())
+    assert (process.returncode, complaints) == (0, b"")
+    summary = json.loads(said)
+    assert (summary["sent"], summary["ok"], summary["not_ok"]) == (300, 300, {})
+    assert [(row["served_by"], row["answered"]) for row in summary["latencies"]] == [("all", 300), ("flat", 300)]
+    answers = {row["line"]: row for row in map(json.loads, out.read_text().splitlines())}
+    assert sorted(answers) == list(range(1, 301))
+    assert {row["key"] for row in answers.values()} == {f"n{number}" for number in range(7)}

@@ -1,10 +1,12 @@
 """The command line: help with an example for every verb, exit codes that say what went wrong, nothing slow for help."""
 
 import asyncio
+import json
 import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,6 +127,10 @@ def test_work_that_takes_too_long_is_not_achieved() -> None:
         (["state", "get", ""], "empty"),
         (["request", "send", "a", "{", "--json"], "cannot be used"),
         (["request", "send", "a", "--file", "/no/such/file"], "/no/such/file"),
+        (["request", "send"], "--file"),
+        (["request", "send", "--file", "/no/such/file"], "/no/such/file"),
+        (["request", "send", "--file", __file__], "line 1"),
+        (["request", "send", "a", "--id", "mine", "--repeat", "2"], "--id"),
         (["topics", "check", "--config", "/no/such.toml"], "/no/such.toml"),
     ],
 )
@@ -179,6 +185,16 @@ def test_a_broker_that_is_not_there_exits_3_with_its_address(
     assert (code, out) == (3, "")
     assert err.startswith(f"error: Kafka at {address} did not answer within 0.3 s")
     assert len(err.splitlines()) == 1
+
+
+def test_a_batch_says_what_it_would_send(invoke: Invoke, tmp_path: Path) -> None:
+    lines = tmp_path / "requests.jsonl"
+    lines.write_text('{"key": "a"}\n\n{"key": "b"}\n{\n')
+    command = ("request", "send", "--file", str(lines), "--repeat", "3", "--dry-run", "-o", "json")
+    assert invoke(*command)[0] == 2
+    code, out, err = invoke(*command, "--skip-bad")
+    assert (code, json.loads(out)["what"]) == (0, "6 requests")
+    assert "line 4" in err
 
 
 def test_the_version_is_printed(invoke: Invoke) -> None:
