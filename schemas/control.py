@@ -82,6 +82,45 @@ class Settled(ControlRecord, frozen=True, kw_only=True, omit_defaults=True, tag=
     forced: list[System] = []
 
 
+class Layers(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The architecture layers of hierarchical; each needs the one before it."""
+
+    substrate: bool = True
+    protocol: bool = True
+    cognitive: bool = True
+    orchestration: bool = True
+    intelligence: bool = True
+
+
+OperationName = Annotated[str, Meta(pattern=r"^[a-z0-9_.-]{1,64}$")]
+NeuronId = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
+class Flags(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything that is switched, in one version. Where scopes overlap: pins, `enabled`, prefixes, percentage."""
+
+    enabled: Annotated[bool, Meta(description="the global switch; off: all but pinned keys at flat, no shadows")] = True
+    percentage: Annotated[Percentage, Meta(description="share of the keys that hierarchical owns")] = 0.0
+    shadow: Annotated[Percentage, Meta(description="share of the keys whose requests run at both systems")] = 0.0
+    twin: Annotated[Percentage, Meta(description="share of the keys whose shadowed requests run at flat twice")] = 0.0
+    auto_rollback: Annotated[bool, Meta(description="off: the guardian freezes where it would roll back")] = True
+    error_threshold: (
+        Annotated[float, Meta(ge=0, le=1, description="error rate of a rollback; null: the guardian's setting")] | None
+    ) = None
+    layers: Annotated[Layers, Meta(description="architecture layers; each needs the one before it")] = Layers()
+    pins: Annotated[dict[NeuronId, System], Meta(description="keys held at a system")] = {}
+    prefixes: Annotated[dict[NeuronId, System], Meta(description="keys that begin so; the longest prefix counts")] = {}
+    reads: Annotated[dict[OperationName, System], Meta(description="who serves a read-only operation")] = {}
+
+
+class SetFlags(ControlRecord, frozen=True, kw_only=True, omit_defaults=True, tag="flags"):
+    """Set all flags at once: checked as a whole, a change of route."""
+
+    expected_epoch: Count
+    flags: Flags
+    reason: Annotated[str, Meta(max_length=1024)] = ""
+
+
 class Freeze(ControlRecord, frozen=True, kw_only=True, omit_defaults=True, tag="freeze"):
     """Stop promoting (rollback stays legal) until a `start`."""
 
@@ -108,7 +147,7 @@ class Journal(ControlRecord, frozen=True, kw_only=True, omit_defaults=True, tag=
     evidence: Tree = {}
 
 
-AnyControl = Start | Route | Rollback | Pin | Settled | Freeze | Backfill | Journal
+AnyControl = Start | Route | Rollback | Pin | SetFlags | Settled | Freeze | Backfill | Journal
 decoder = msgspec.msgpack.Decoder(AnyControl)
 
 

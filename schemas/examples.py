@@ -174,6 +174,26 @@ SINGLE = (
             **_WHO,
         ),
     ),
+    Example(
+        "flags",
+        "control",
+        b"hal9",
+        control.SetFlags(
+            id="g1",
+            expected_epoch=3,
+            flags=control.Flags(
+                percentage=10.0,
+                shadow=100.0,
+                twin=1.0,
+                error_threshold=0.01,
+                layers=control.Layers(intelligence=False),
+                pins={"digits/7/hidden/3": "flat"},
+                prefixes={"digits/8/": "hierarchical"},
+                reads={"activate": "hierarchical"},
+            ),
+            **_WHO,
+        ),
+    ),
     Example("pin", "control", b"hal9", control.Pin(id="p1", keys=["digits/7/hidden/3"], reason="validation", **_WHO)),
     Example(
         "settled",

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 from schemas.base import Count, Offset, System, Tree
 
 Layer = Literal["reflexive", "implementation", "operational", "tactical", "strategic"]
+ArchitectureLayer = Literal["substrate", "protocol", "cognitive", "orchestration", "intelligence"]
 Text = Annotated[str, Meta(max_length=4096)]
 
 
@@ -84,21 +85,37 @@ class Envelope(Struct, kw_only=True):
     answer: bytes | None = None
 
 
-class Spans(Struct, frozen=True, kw_only=True):
-    """A step function over the buckets: `epochs[i]` holds below `bounds[i]`; `keys` are exceptions (pinned keys)."""
+class Spans(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A step function over the buckets: `epochs[i]` holds below `bounds[i]`.
+
+    Keys that begin with one of `prefixes` (the longest counts) have a step function of their own; `keys` are
+    exceptions (pinned keys).
+    """
 
     bounds: list[int]
     epochs: list[int]
     keys: dict[str, int] = {}
+    prefixes: dict[str, "Spans"] = {}
 
 
-class RouteMark(Struct, frozen=True, kw_only=True):
-    """The route of an epoch as markers and seals carry it: hierarchical owns the buckets below `bound`, pins apart."""
+Bound = Annotated[int, Meta(ge=0, le=10_000)]
+
+
+class RouteMark(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The route of an epoch as markers and seals carry it.
+
+    Hierarchical owns the buckets below `bound`; keys that begin with one of `prefixes` (the longest counts) and, before
+    those, the keys in `pins` are where these say.
+    """
 
     epoch: Count
-    bound: Annotated[int, Meta(ge=0, le=10_000)]
-    shadow_bound: Annotated[int, Meta(ge=0, le=10_000)] = 0
+    bound: Bound
+    shadow_bound: Bound = 0
     pins: dict[str, System] = {}
+    prefixes: dict[str, System] = {}
+    twin_bound: Annotated[int, Meta(ge=0, le=10_000, description="of the shadowed keys, those that run twice")] = 0
+    reads: Annotated[dict[str, System], Meta(description="read-only operation -> who serves it")] = {}
+    off: Annotated[list[ArchitectureLayer], Meta(description="architecture layers that are switched off")] = []
 
 
 class Marker(Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ from hal9.log.effects import EARLIEST, Commit, Effects, NoTracer, Record, Send, 
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from schemas.base import FLAT, HIERARCHICAL, System, encode
-from schemas.state import Claim, Marker, Seal
+from schemas.state import ArchitectureLayer, Claim, Marker, Seal
 
 METADATA_BYTES = 4000
 INCOMPARABLE = "incomparable"
@@ -86,6 +86,8 @@ class BackendCore:
         self.validity = Validity(system=self.system, salt=salt(config.migration, ROUTE_SALT))
         self._replica_validity = Validity()
         self._dispatch_validity = Validity()
+        self._off: frozenset[ArchitectureLayer] = frozenset()
+        """Architecture layers that the newest marker switches off."""
         self._claim = b""
         self._next = dict.fromkeys(self.reads, 0)
         self._replica_end: int | None = None
@@ -112,6 +114,8 @@ class BackendCore:
         restore = committed.get("dispatched", Commit(EARLIEST))
         try:
             self._dispatch_validity.restore(restore.metadata)
+            marker = self._dispatch_validity.marker
+            self._off = frozenset(marker.route.off) if marker is not None else frozenset()
         except Poison:
             restore = Commit(EARLIEST)
         self._next["dispatched"] = max(restore.offset, 0)
@@ -227,6 +231,7 @@ class BackendCore:
         kind = self._dispatch_validity.feed(record)
         if kind == "marker" and self._dispatch_validity.marker is not None:
             self._marks.append((record.offset, self._dispatch_validity.marker))
+            self._off = frozenset(self._dispatch_validity.marker.route.off)
         if kind != "data" or record.key is None:
             return
         try:
@@ -261,7 +266,7 @@ class BackendCore:
         """Take the first request of each ready key, run them as one batch."""
         batch = [task for key in keys if (task := self._take(key)) is not None]
         items: list[Item] = [(self.store.held(t.key).state, t.request.operation, t.value) for t in batch]
-        for task, result in zip(batch, run(self.handler, items), strict=True):
+        for task, result in zip(batch, run(self.handler, items, self._off), strict=True):
             self._executed(task, result, now_ms)
 
     def _take(self, key: bytes) -> Task | None:
@@ -359,7 +364,7 @@ class BackendCore:
         items: list[Item] = [
             (a.state.state, a.shadow.request.operation, a.shadow.value) for a in runnable if a.state is not None
         ]
-        for a, result in zip(runnable, run(self.handler, items), strict=True):
+        for a, result in zip(runnable, run(self.handler, items, self._off), strict=True):
             executed, diff = read_only(result, self.config.limits), None
             if a.expected is not None and executed.status == "ok" and a.expected.change.answer_status == "ok":
                 diff = self._state_diff(executed.state, a.expected.after.state, a.shadow.request.operation, now_ms)

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from hal9.backend.handler import BatchHandler, Item, Refused, Result
+from hal9.backend.handler import BatchHandler, Item, LayeredHandler, Refused, Result
 from hal9.backend.store import EncodeError, State, envelope, too_large
+from schemas.state import ArchitectureLayer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +26,14 @@ class Executed:
     change: bytes = b""
 
 
-def run(handler: BatchHandler, items: list[Item]) -> list[Result]:
+def run(handler: BatchHandler, items: list[Item], off: frozenset[ArchitectureLayer] = frozenset()) -> list[Result]:
     """Run a batch; a handler that fails as a whole is asked item by item, so that one cannot fail the others."""
     if not items:
         return []
     try:
-        results = handler.batch(items)
+        results = (
+            handler.batch_without(items, off) if off and isinstance(handler, LayeredHandler) else handler.batch(items)
+        )
     except Exception as error:  # noqa: BLE001  user code: whatever it raises is an answer, not our crash
         if len(items) == 1:
             return [Refused("handler-failed", repr(error))]
@@ -39,7 +42,7 @@ def run(handler: BatchHandler, items: list[Item]) -> list[Result]:
             return results
         if len(items) == 1:
             return [Refused("handler-failed", "not one result per item")]
-    return [result for item in items for result in run(handler, [item])]
+    return [result for item in items for result in run(handler, [item], off)]
 
 
 def well_formed(result: object) -> bool:

@@ -1,7 +1,9 @@
 """What a user writes: `(state, operation, value) -> (state, answer)`, pure and deterministic."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
+
+from schemas.state import ArchitectureLayer
 
 State = dict[str, Any]
 Item = tuple[State | None, str, bytes]
@@ -40,6 +42,17 @@ class BatchHandler(Protocol):
 
     def batch(self, items: Sequence[Item]) -> list[Result]:
         """Results in the order of the items."""
+        ...
+
+
+@runtime_checkable
+class LayeredHandler(Protocol):
+    """A `BatchHandler` of an architecture in layers: told which are off. They change how it works, never what of."""
+
+    read_only: frozenset[str]
+
+    def batch_without(self, items: Sequence[Item], off: frozenset[ArchitectureLayer]) -> list[Result]:
+        """As `batch`."""
         ...
 
 

@@ -7,6 +7,7 @@ import typer
 from hal9.cli.demo import demo
 from hal9.cli.divergences import divergences_app
 from hal9.cli.exits import guarded
+from hal9.cli.flags import flags_app
 from hal9.cli.local import down, logs, up
 from hal9.cli.migration import migration_app
 from hal9.cli.request import request_app
@@ -30,6 +31,7 @@ app.command(epilog="Example: hal9 run router --config hal9.toml")(run)
 app.add_typer(stack_app)
 app.add_typer(topics_app)
 app.add_typer(migration_app)
+app.add_typer(flags_app)
 app.add_typer(state_app)
 app.add_typer(divergences_app)
 app.add_typer(request_app)

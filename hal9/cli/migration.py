@@ -42,7 +42,7 @@ def start(
     def record(state: "ControlState", who: dict[str, Any]) -> "AnyControl":
         return Start(expected_epoch=state.epoch, partitions=settings.topics.partitions, plan=chosen.tree(), **who)
 
-    _command(settings, record, f"start plan {chosen.name}", output, timeout, dry_run)
+    command(settings, record, f"start plan {chosen.name}", output, timeout, dry_run)
 
 
 @migration_app.command(epilog='Example: hal9 migration rollback --reason "answers look wrong"')
@@ -68,7 +68,7 @@ def rollback(
         return Rollback(expected_epoch=state.epoch, phase=chosen, trigger="manual", reason=reason, **who)
 
     what = f"roll back to before phase {chosen}" if chosen else "roll back to 0 %"
-    _command(settings, record, what, output, timeout, dry_run or plan)
+    command(settings, record, what, output, timeout, dry_run or plan)
 
 
 def _phase(given: str | None) -> "Phase | None":
@@ -87,7 +87,7 @@ def _phase(given: str | None) -> "Phase | None":
     raise ConfigError(f"--phase {given!r}: there are {', '.join(PHASES)}, or 1 to {len(PHASES)}{hint}")
 
 
-def _command(
+def command(
     settings: "Settings",
     make: "Callable[[ControlState, dict[str, Any]], AnyControl]",
     what: str,

@@ -26,7 +26,7 @@ def show_rows(rows: Sequence[Row], output: Output, columns: Sequence[str] | None
     headings = columns if columns is not None else list(rows[0]) if rows else []
     table = Table(*(heading.upper().replace("_", " ") for heading in headings), box=None)
     for row in rows:
-        table.add_row(*(_cell(row.get(heading)) for heading in headings))
+        table.add_row(*(cell(row.get(heading)) for heading in headings))
     _print(table)
 
 
@@ -37,7 +37,7 @@ def show_one(row: Row, output: Output) -> None:
         return
     table = Table(box=None, show_header=False)
     for name, value in row.items():
-        table.add_row(name.replace("_", " "), _cell(value))
+        table.add_row(name.replace("_", " "), cell(value))
     _print(table)
 
 
@@ -88,7 +88,8 @@ def when(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(sep=" ", timespec="milliseconds").removesuffix("+00:00")
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value as a table shows it."""
     if value is None:
         return "-"
     if isinstance(value, bool):

@@ -4,10 +4,12 @@ Total order of one partition, compare-and-set on the epoch (or the journal), ide
 count of accepted records that change the route. A stale or illegal record changes nothing but is listed as refused.
 """
 
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field
 from typing import Literal
 
+from msgspec.structs import replace
+
+from hal9.control.flags import problems, promotes, rolled_back, route_of
 from hal9.control.route import Route
 from hal9.errors import Poison
 from hal9.keys import bucket_of
@@ -16,11 +18,13 @@ from schemas.control import (
     PHASES,
     AnyControl,
     Backfill,
+    Flags,
     Freeze,
     Journal,
     Phase,
     Pin,
     Rollback,
+    SetFlags,
     Settled,
     Start,
     decoder,
@@ -57,6 +61,7 @@ class Epoch:
     record: AnyControl | None
     phase: Phase | None
     why: str
+    flags: Flags = field(default_factory=Flags)
 
 
 @dataclass(slots=True)
@@ -65,7 +70,9 @@ class ControlState:
 
     migration: str
     epoch: int = 0
+    flags: Flags = field(default_factory=Flags)
     route: Route = field(default_factory=Route)
+    """What `flags` say of it."""
     history: list[Epoch] = field(default_factory=lambda: [Epoch(0, Route(), None, None, "the beginning")])
     phase: Phase | None = None
     plan: Tree | None = None
@@ -132,8 +139,8 @@ def _refusal(state: ControlState, record: AnyControl) -> str | None:
     match record:
         case Start():
             return _start_refusal(state, record)
-        case RouteRecord():
-            return _route_refusal(state, record)
+        case RouteRecord() | SetFlags():
+            return _change_refusal(state, record)
         case Rollback():
             return _rollback_refusal(state, record)
         case Journal():
@@ -151,14 +158,21 @@ def _start_refusal(state: ControlState, record: Start) -> str | None:
     return None if state.plan is None or stopped else "a migration is under way"
 
 
-def _route_refusal(state: ControlState, record: RouteRecord) -> str | None:
+def _change_refusal(state: ControlState, record: RouteRecord | SetFlags) -> str | None:
     if record.expected_epoch != state.epoch:
         return _moved_on(state, record.expected_epoch)
+    if isinstance(record, RouteRecord):
+        return _stopped(state) if state.rolled_back is not None or record.percentage > state.route.percentage else None
+    if wrong := problems(record.flags):
+        return "; ".join(wrong)
+    return _stopped(state) if promotes(state.flags, record.flags) else None
+
+
+def _stopped(state: ControlState) -> str | None:
+    """Why nothing may be promoted."""
     if state.rolled_back is not None:
         return f"rolled back in epoch {state.rolled_back}: start again first"
-    if state.frozen is not None and record.percentage > state.route.percentage:
-        return f"frozen: {state.frozen}"
-    return None
+    return f"frozen: {state.frozen}" if state.frozen is not None else None
 
 
 def _journal_refusal(state: ControlState, record: Journal) -> str | None:
@@ -195,18 +209,18 @@ def _apply(state: ControlState, record: AnyControl) -> None:
             state.backfill = state.route.percentage
             state.started_entry = len(state.journal)
         case RouteRecord():
-            shadow = state.route.shadow_bound if record.shadow is None else round(record.shadow * 100)
-            route = replace(state.route, bound=round(record.percentage * 100), shadow_bound=shadow)
+            shadow = state.flags.shadow if record.shadow is None else record.shadow
+            flags = replace(state.flags, percentage=record.percentage, shadow=shadow)
             state.phase = record.phase or state.phase
-            _advance(state, route, record, record.reason or f"{record.percentage:g} %")
+            _advance(state, flags, record, record.reason or f"{record.percentage:g} %")
         case Rollback():
-            back = _route_before(state, record.phase)
-            route = replace(state.route, bound=back.bound)
-            why = record.reason or f"rollback: {record.trigger}"
-            _advance(state, route, record, why)
+            flags = rolled_back(state.flags, _percentage_before(state, record.phase))
+            _advance(state, flags, record, record.reason or f"rollback: {record.trigger}")
             state.rolled_back = state.epoch
         case Pin():
             _advance(state, _pinned(state, record), record, record.reason or f"{len(record.keys)} keys pinned")
+        case SetFlags():
+            _advance(state, record.flags, record, record.reason or "flags set")
         case Settled():
             state.settled.setdefault(record.partition, {}).setdefault(record.epoch, record)
         case Freeze():
@@ -218,28 +232,28 @@ def _apply(state: ControlState, record: AnyControl) -> None:
             state.phase = record.phase
 
 
-def _advance(state: ControlState, route: Route, record: AnyControl, why: str) -> None:
+def _advance(state: ControlState, flags: Flags, record: AnyControl, why: str) -> None:
     state.epoch += 1
-    state.route = route
-    state.history.append(Epoch(state.epoch, route, record, state.phase, why))
+    state.flags, state.route = flags, route_of(flags)
+    state.history.append(Epoch(state.epoch, state.route, record, state.phase, why, flags))
 
 
-def _pinned(state: ControlState, record: Pin) -> Route:
-    pins: dict[str, System] = dict(state.route.pins)
+def _pinned(state: ControlState, record: Pin) -> Flags:
+    pins: dict[str, System] = dict(state.flags.pins)
     for key in record.keys:
         bucket = bucket_of(salt(state.migration, ROUTE_SALT), key.encode())
         pins.setdefault(key, state.route.owner(bucket, key))
-    return replace(state.route, pins=MappingProxyType(pins))
+    return replace(state.flags, pins=pins)
 
 
-def _route_before(state: ControlState, phase: Phase | None) -> Route:
-    """The route from before `phase` began; without one, nothing at hierarchical."""
+def _percentage_before(state: ControlState, phase: Phase | None) -> float:
+    """The percentage from before `phase` began, never a higher one than now; without a phase 0."""
     if phase is None:
-        return Route()
+        return 0.0
     rank = PHASES.index(phase)
-    before = Route()
+    before = 0.0
     for entry in state.history:
         if entry.phase is not None and PHASES.index(entry.phase) >= rank:
             break
-        before = entry.route
-    return Route() if before.bound > state.route.bound else before
+        before = entry.route.percentage
+    return 0.0 if before > state.route.percentage else before

@@ -5,45 +5,95 @@ bucket last move (markers), and in which sealed epoch did a system last not own 
 """
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from hal9.keys import BUCKETS, bucket_of, partition_of
 from schemas import state as wire_state
 from schemas.base import FLAT, HIERARCHICAL, System
+from schemas.state import ArchitectureLayer
 
 NO_PINS: Mapping[str, System] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Hierarchical owns the buckets below `bound` (percentage x 100); pinned keys are held at a system."""
+    """Hierarchical owns the buckets below `bound`; pinned keys, and keys with a pinned prefix, are held at a system."""
 
     bound: int = 0
     shadow_bound: int = 0
     pins: Mapping[str, System] = field(default_factory=lambda: NO_PINS)
+    prefixes: Mapping[str, System] = field(default_factory=lambda: NO_PINS)
+    twin_bound: int = 0
+    reads: Mapping[str, System] = field(default_factory=lambda: NO_PINS)
+    off: frozenset[ArchitectureLayer] = frozenset()
 
     def owner(self, bucket: int, key: str) -> System:
-        """The system that owns `key`, which lies in `bucket`."""
+        """The system that owns `key`, which lies in `bucket`: by its pin, its longest pinned prefix, its bucket."""
         if self.pins and key in self.pins:
             return self.pins[key]
-        return HIERARCHICAL if bucket < self.bound else FLAT
+        bound = self.bound_of(key) if self.prefixes else self.bound
+        return HIERARCHICAL if bucket < bound else FLAT
+
+    def bound_of(self, key: str) -> int:
+        """The bound that holds for keys that begin with `key`, exact pins and longer prefixes apart."""
+        prefix = longest(self.prefixes, key)
+        if prefix is None:
+            return self.bound
+        return BUCKETS if self.prefixes[prefix] == HIERARCHICAL else 0
 
     @property
     def percentage(self) -> float:
         """Share of the buckets that hierarchical owns, in percent."""
         return self.bound / 100
 
+    @property
+    def involved(self) -> bool:
+        """Whether hierarchical is asked for more than shadows (keys held there for want of a neuron's form apart)."""
+        return self.bound > 0 or HIERARCHICAL in self.prefixes.values() or HIERARCHICAL in self.reads.values()
+
+    def reach(self, before: "Route", salt: str) -> int:
+        """The bucket below which everything lies that may move to hierarchical when this follows `before`."""
+        pinned = any(
+            (before.owner(bucket, key), self.owner(bucket, key)) == (FLAT, HIERARCHICAL)
+            for key in {*before.pins, *self.pins}
+            for bucket in (bucket_of(salt, key.encode()),)
+        )
+        # A prefix that is pinned there, or not held at flat any more, may have keys in any bucket.
+        prefixed = any(self.bound_of(p) > before.bound_of(p) for p in {*self.prefixes, *before.prefixes})
+        return BUCKETS if pinned or prefixed else self.bound
+
     def mark(self, epoch: int, keys: "PinFilter | None" = None) -> wire_state.RouteMark:
         """As a marker or a seal carries it; `keys` limits the pins to those of one partition."""
-        pins = {k: s for k, s in self.pins.items() if keys is None or keys(k)}
-        return wire_state.RouteMark(epoch=epoch, bound=self.bound, shadow_bound=self.shadow_bound, pins=pins)
+        return wire_state.RouteMark(
+            epoch=epoch,
+            bound=self.bound,
+            shadow_bound=self.shadow_bound,
+            pins={k: s for k, s in self.pins.items() if keys is None or keys(k)},
+            prefixes=dict(self.prefixes),
+            twin_bound=self.twin_bound,
+            reads=dict(self.reads),
+            off=sorted(self.off),
+        )
 
     @staticmethod
     def of(mark: wire_state.RouteMark) -> "Route":
         """The route that a marker or a seal carries."""
-        return Route(mark.bound, mark.shadow_bound, mark.pins or NO_PINS)
+        return Route(
+            mark.bound,
+            mark.shadow_bound,
+            mark.pins or NO_PINS,
+            mark.prefixes or NO_PINS,
+            mark.twin_bound,
+            mark.reads or NO_PINS,
+            frozenset(mark.off),
+        )
+
+
+def longest(prefixes: Collection[str], key: str) -> str | None:
+    """The longest of the prefixes that `key` begins with."""
+    return max((p for p in prefixes if key.startswith(p)), key=len, default=None)
 
 
 class PinFilter:
@@ -59,26 +109,36 @@ class PinFilter:
 
 @dataclass(slots=True)
 class Spans:
-    """Bucket -> epoch. Immutable by habit: `moved` and `lost` return new ones."""
+    """Bucket -> epoch. Immutable by habit: `moved` and `lost` return new ones.
+
+    Keys with a prefix that was ever pinned have a step function of their own (the longest such prefix counts), which
+    begins as a copy of the one that held for them before.
+    """
 
     bounds: list[int] = field(default_factory=lambda: [BUCKETS])
     epochs: list[int] = field(default_factory=lambda: [0])
     keys: dict[str, int] = field(default_factory=dict)
+    prefixes: dict[str, "Spans"] = field(default_factory=dict)
 
     def at(self, bucket: int, key: str) -> int:
         """The epoch of `key`, which lies in `bucket`."""
         if self.keys and key in self.keys:
             return self.keys[key]
-        return self.epochs[0] if len(self.epochs) == 1 else self.epochs[bisect_right(self.bounds, bucket)]
+        spans = self._of(key) if self.prefixes else self
+        return spans.epochs[0] if len(spans.epochs) == 1 else spans.epochs[bisect_right(spans.bounds, bucket)]
+
+    def _of(self, key: str) -> "Spans":
+        prefix = longest(self.prefixes, key)
+        return self if prefix is None else self.prefixes[prefix]
 
     def newest(self) -> int:
-        """The greatest epoch of any bucket or key."""
-        return max(*self.epochs, *self.keys.values(), 0)
+        """The greatest epoch of any bucket, prefix or key."""
+        return max(*self.epochs, *self.keys.values(), *(s.newest() for s in self.prefixes.values()), 0)
 
     def raised(self, low: int, high: int, epoch: int) -> "Spans":
-        """The same, with at least `epoch` in the buckets low <= b < high."""
+        """The step function with at least `epoch` in the buckets low <= b < high; exceptions stay as they are."""
         if low >= high:
-            return Spans(list(self.bounds), list(self.epochs), dict(self.keys))
+            return self._with(list(self.bounds), list(self.epochs))
         cuts = sorted({*self.bounds, *(c for c in (low, high) if 0 < c < BUCKETS)})
         bounds: list[int] = []
         epochs: list[int] = []
@@ -93,11 +153,17 @@ class Spans:
                 bounds.append(cut)
                 epochs.append(value)
             start = cut
-        return Spans(bounds, epochs, dict(self.keys))
+        return self._with(bounds, epochs)
+
+    def _with(self, bounds: list[int], epochs: list[int]) -> "Spans":
+        return Spans(bounds, epochs, dict(self.keys), dict(self.prefixes))
 
     def moved(self, before: Route, after: Route, epoch: int, salt: str) -> "Spans":
-        """What a marker of `epoch` makes of it: buckets and pinned keys whose owner differs moved in `epoch`."""
+        """What a marker of `epoch` makes of it: buckets, prefixes and keys whose owner differs moved in `epoch`."""
         spans = self.raised(min(before.bound, after.bound), max(before.bound, after.bound), epoch)
+        for prefix in {*before.prefixes, *after.prefixes, *self.prefixes}:
+            one, two = before.bound_of(prefix), after.bound_of(prefix)
+            spans.prefixes[prefix] = self._steps(prefix).raised(min(one, two), max(one, two), epoch)
         for key in {*before.pins, *after.pins, *self.keys}:
             bucket = bucket_of(salt, key.encode())
             same = before.owner(bucket, key) == after.owner(bucket, key)
@@ -105,14 +171,20 @@ class Spans:
         return spans
 
     def lost(self, route: Route, system: System, epoch: int, salt: str) -> "Spans":
-        """What a seal of `epoch` makes of it: buckets and keys that `system` does not own in `route`."""
-        low, high = (0, route.bound) if system == FLAT else (route.bound, BUCKETS)
-        spans = self.raised(low, high, epoch)
+        """What a seal of `epoch` makes of it: buckets, prefixes and keys that `system` does not own in `route`."""
+        spans = self.raised(*_foreign(route.bound, system), epoch)
+        for prefix in {*route.prefixes, *self.prefixes}:
+            spans.prefixes[prefix] = self._steps(prefix).raised(*_foreign(route.bound_of(prefix), system), epoch)
         for key in {*route.pins, *self.keys}:
             bucket = bucket_of(salt, key.encode())
             held = self.at(bucket, key)
             spans.keys[key] = held if route.owner(bucket, key) == system else max(held, epoch)
         return spans
+
+    def _steps(self, prefix: str) -> "Spans":
+        """The bare step function that holds for keys with `prefix` so far."""
+        held = self._of(prefix)
+        return Spans(held.bounds, held.epochs)
 
     def wire(self, keys: "PinFilter | None" = None) -> wire_state.Spans:
         """As a marker carries it."""
@@ -120,6 +192,7 @@ class Spans:
             bounds=self.bounds,
             epochs=self.epochs,
             keys={k: e for k, e in self.keys.items() if keys is None or keys(k)},
+            prefixes={p: s.wire() for p, s in self.prefixes.items()},
         )
 
     @staticmethod
@@ -129,4 +202,10 @@ class Spans:
         rising = bool(bounds) and bounds[0] > 0 and bounds[-1] == BUCKETS and sorted(set(bounds)) == bounds
         if not rising or len(bounds) != len(spans.epochs):
             raise ValueError(f"not a step function over the buckets: {spans}")
-        return Spans(list(bounds), list(spans.epochs), dict(spans.keys))
+        prefixes = {p: Spans.of(s) for p, s in spans.prefixes.items()}
+        return Spans(list(bounds), list(spans.epochs), dict(spans.keys), prefixes)
+
+
+def _foreign(bound: int, system: System) -> tuple[int, int]:
+    """The buckets that `system` does not own when hierarchical owns those below `bound`."""
+    return (0, bound) if system == FLAT else (bound, BUCKETS)

@@ -1,7 +1,7 @@
 """Control records in plain words: what the decision log of the screen shows. Pure."""
 
 from hal9.control.reducer import ControlState
-from schemas.control import AnyControl, Backfill, Freeze, Journal, Pin, Rollback, Settled, Start
+from schemas.control import AnyControl, Backfill, Freeze, Journal, Pin, Rollback, SetFlags, Settled, Start
 from schemas.control import Route as RouteRecord
 
 _STATES = {
@@ -38,6 +38,8 @@ def said(record: AnyControl, state: ControlState) -> str | None:
             text = f"epoch {state.epoch}: ROLLBACK to {back} by {_who(record.actor)}, {record.trigger}: {record.reason}"
         case Pin():
             text = f"epoch {state.epoch}: {len(record.keys)} neurons pinned where they are ({record.reason})"
+        case SetFlags():
+            text = f"epoch {state.epoch}: flags set by {_who(record.actor)} ({record.reason or 'no reason given'})"
         case Freeze():
             text = f"frozen by {_who(record.actor)}: {record.reason or record.trigger}"
         case Backfill():

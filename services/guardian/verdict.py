@@ -3,7 +3,7 @@
 Three verdicts: ok, regression, insufficient; silence is never ok. A command that was folded once is not given again.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from hal9.control.progress import epochs_of_route
@@ -48,6 +48,8 @@ def decide(
 ) -> list[Decision]:
     """One decision per trigger. `quiet_ms`: for how long the log of outcomes was seen to hold nothing new."""
     author = _Author(control, now_ms, actor)
+    if control.flags.error_threshold is not None:
+        policy = replace(policy, error_rate=control.flags.error_threshold)
     return [_errors(panes, policy, author), _silence(policy, quiet_ms, author)]
 
 
@@ -60,7 +62,7 @@ def running(control: ControlState) -> bool:
 
 def at_stake(control: ControlState) -> bool:
     """Whether there is anything to go back from, or to stop."""
-    return control.route.bound > 0 or running(control)
+    return control.route.involved or running(control)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,10 @@ class _Author:
     now_ms: int
     actor: str
 
-    def rollback(self, trigger: Trigger, reason: str, evidence: Tree) -> Rollback | None:
+    def rollback(self, trigger: Trigger, reason: str, evidence: Tree) -> Command | None:
         control = self.control
+        if not control.flags.auto_rollback:
+            return self.freeze(trigger, f"auto_rollback is off: {reason}", evidence)
         name = f"guardian/rollback/{trigger}/{control.epoch}"
         if name in control.ids or not at_stake(control):
             return None

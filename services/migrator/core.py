@@ -14,6 +14,7 @@ from hal9 import wire
 from hal9.backend.core import CHANGES, REPLICA
 from hal9.backend.store import envelope, read_change, too_large
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
+from hal9.control.route import Route
 from hal9.errors import Poison
 from hal9.keys import bucket_of, key_error
 from hal9.log.effects import EARLIEST, Commit, Effects, Record, Send
@@ -259,9 +260,14 @@ class MigratorCore:
 
     def _may_seal(self, system: System, route: RouteMark) -> bool:
         """Flat's seal is copied when all that moves away from flat with it is in the replica, or on its way there."""
-        if system != FLAT or self.backfill.covers(route.bound):
+        if system != FLAT:
             return True
-        self.backfill.want(route.bound)
+        sealed = self._seals[FLAT]
+        before = Route.of(sealed[max(sealed)].route) if sealed else Route()
+        reach = Route.of(route).reach(before, self._salt)
+        if self.backfill.covers(reach):
+            return True
+        self.backfill.want(reach)
         return False
 
     def _cold(self, system: System, record: Record) -> bool:

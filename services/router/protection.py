@@ -80,7 +80,7 @@ class Protection:
         if owed is None or control is None:
             return None
         name = f"breaker/{HIERARCHICAL}/{owed.epoch}/{owed.opening}"
-        if name in control.ids or owed.epoch not in epochs_of_route(control):
+        if name in control.ids or owed.epoch not in epochs_of_route(control) or not control.flags.auto_rollback:
             self._owed = None
             return None
         flat = self.breakers[FLAT]

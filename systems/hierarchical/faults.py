@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from hal9.backend.execution import run
 from hal9.backend.handler import BatchHandler, Item, Refused, Result
+from schemas.state import ArchitectureLayer
 
 
 class FailingHandler:
@@ -14,6 +16,10 @@ class FailingHandler:
 
     def batch(self, items: Sequence[Item]) -> list[Result]:
         """Asks `should_fail` once per batch."""
+        return self.batch_without(items, frozenset())
+
+    def batch_without(self, items: Sequence[Item], off: frozenset[ArchitectureLayer]) -> list[Result]:
+        """The same with architecture layers switched off."""
         if self._should_fail():
             return [Refused("injected-fault", "on purpose") for _ in items]
-        return self._inner.batch(items)
+        return run(self._inner, list(items), off)

@@ -21,6 +21,22 @@ pins = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(SYSTEMS), max_siz
 routes = st.builds(lambda b, p: Route(b, 0, MappingProxyType(p)), bounds, pins)
 
 
+PREFIXES = ["n", "neuron-", "neuron-1", "neuron-12", "other"]
+LONG = [*NAMES, "neuron-12", "neuron-123", "no", "other-1", "x"]
+
+prefixes = st.dictionaries(st.sampled_from(PREFIXES), st.sampled_from(SYSTEMS), max_size=3)
+scoped = st.builds(
+    lambda b, p, q: Route(b, 0, MappingProxyType(p), MappingProxyType(q)),
+    bounds,
+    st.dictionaries(st.sampled_from(LONG), st.sampled_from(SYSTEMS), max_size=2),
+    prefixes,
+)
+
+
+def own(name: str) -> int:
+    return bucket_of(SALT, name.encode())
+
+
 class Naive:
     """The same as `Spans`, with a cell per bucket and one per key that was ever pinned."""
 
@@ -92,6 +108,42 @@ def test_lost_says_the_newest_sealed_epoch_without_ownership(seals: list[tuple[i
     assert_same(spans, naive)
 
 
+@given(st.lists(scoped, min_size=1, max_size=6))
+def test_moved_is_exact_for_every_key_whatever_prefixes_and_pins_come_and_go(walk: list[Route]) -> None:
+    spans, before, told = Spans(), Route(), dict.fromkeys(LONG, 0)
+    for epoch, after in enumerate(walk, 1):
+        spans = spans.moved(before, after, epoch, SALT)
+        for name in LONG:
+            if before.owner(own(name), name) != after.owner(own(name), name):
+                told[name] = epoch
+        before = after
+        assert {name: spans.at(own(name), name) for name in LONG} == told
+    assert spans.newest() >= max(told.values())
+    assert Spans.of(spans.wire()) == spans
+
+
+@given(st.lists(scoped, min_size=1, max_size=6), st.sampled_from(SYSTEMS))
+def test_lost_is_exact_for_every_key_whatever_prefixes_and_pins_come_and_go(walk: list[Route], system: System) -> None:
+    spans, told = Spans(), dict.fromkeys(LONG, 0)
+    for epoch, route in enumerate(walk, 1):
+        spans = spans.lost(route, system, epoch, SALT)
+        told |= {name: epoch for name in LONG if route.owner(own(name), name) != system}
+        assert {name: spans.at(own(name), name) for name in LONG} == told
+
+
+@given(scoped, scoped)
+def test_all_that_moves_to_hierarchical_lies_within_reach(before: Route, after: Route) -> None:
+    for name in LONG:
+        if (before.owner(own(name), name), after.owner(own(name), name)) == ("flat", "hierarchical"):
+            assert own(name) < after.reach(before, SALT)
+
+
+def test_a_pin_that_holds_a_key_where_it_is_reaches_no_further() -> None:
+    name = next(f"n{i}" for i in range(1000) if own(f"n{i}") < 100)
+    held = MappingProxyType({name: SYSTEMS[1]})
+    assert Route(0, 0, held).reach(Route(100), SALT) == 0
+
+
 @given(bounds, bounds, st.integers(0, 5), bounds, bounds, st.integers(0, 5))
 def test_raised_keeps_the_greater_epoch_and_leaves_its_argument_alone(
     a: int, b: int, e: int, c: int, d: int, f: int
@@ -106,7 +158,7 @@ def test_raised_keeps_the_greater_epoch_and_leaves_its_argument_alone(
     assert (first.bounds, first.epochs) == kept
 
 
-@given(st.lists(routes, max_size=4))
+@given(st.lists(scoped, max_size=4))
 def test_what_a_marker_carries_reads_back_the_same(walk: list[Route]) -> None:
     spans, before = Spans(), Route()
     for epoch, after in enumerate(walk, 1):

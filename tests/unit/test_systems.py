@@ -15,7 +15,7 @@ from services.migrator.transform import canonical, same, to_neuron, to_unit, val
 from systems.flat.handler import FlatHandler
 from systems.hierarchical import arrays
 from systems.hierarchical.faults import FailingHandler
-from systems.hierarchical.handler import HierarchicalHandler
+from systems.hierarchical.handler import HierarchicalHandler, passes
 
 Tree = dict[str, Any]
 
@@ -368,6 +368,59 @@ def test_states_and_answers_are_the_same_in_both_systems_for_a_neuron_from_birth
 def test_a_unit_that_never_was_a_neuron_is_identity() -> None:
     unit = {**to_unit(neuron()), "metadata": {}}
     assert done(InHierarchical, unit, "activate", {"inputs": [[1.0, 0.0, 0.0]]})[1] == {"outputs": [0.5]}
+
+
+ARCHITECTURE = ("substrate", "protocol", "cognitive", "orchestration", "intelligence")
+OFF = [frozenset(ARCHITECTURE[level:]) for level in range(6)]
+
+
+def mixed_batch() -> list[Any]:
+    """Two strategic units, two reflexive ones; all but one are asked about the same inputs; then three learn."""
+    slow, quick = ({**neuron(), "response_time_ms": ms, "activation": "sigmoid"} for ms in (5000.0, 1.0))
+    same, other = (canonical({"inputs": [[x, 2.0, 3.0]]}) for x in (1.0, 5.0))
+    lesson = canonical({"inputs": [0.1, -2.5, 3e-9], "delta": -0.75})
+    units = [to_unit(slow), to_unit(quick), to_unit(slow), to_unit(quick)]
+    asked: list[Any] = [(unit, "activate", same) for unit in units[:3]] + [(units[3], "activate", other)]
+    return [*asked, *((unit, "learn", lesson) for unit in units[:3])]
+
+
+@pytest.mark.parametrize("off", OFF, ids=range(6))
+def test_architecture_layers_change_how_it_is_done_and_not_what_comes_of_it(off: frozenset[Any]) -> None:
+    items = mixed_batch()
+    handler = HierarchicalHandler()
+    full, less = handler.batch(items), handler.batch_without(items, off)
+    for index, (one, two) in enumerate(zip(full, less, strict=True)):
+        assert not isinstance(one, Refused)
+        assert not isinstance(two, Refused)
+        assert same(one[0] or {}, two[0] or {})  # states bit for bit
+        if items[index][1] == "learn":
+            assert one[1] == two[1]
+        else:
+            assert msgpack.unpackb(one[1])["outputs"] == pytest.approx(msgpack.unpackb(two[1])["outputs"], rel=1e-12)
+
+
+def test_without_the_substrate_nothing_is_computed_on_arrays() -> None:
+    assert passes(mixed_batch(), frozenset(ARCHITECTURE)) == []
+
+
+def test_without_the_protocol_every_request_is_a_pass_of_its_own() -> None:
+    assert [units for _, _, units, _ in passes(mixed_batch(), OFF[1])] == [1] * 7
+
+
+def test_without_the_cognitive_layer_units_of_all_layers_share_a_pass() -> None:
+    assert passes(mixed_batch(), OFF[2]) == [("activate", "", 4, 4), ("learn", "", 3, 3)]
+
+
+def test_without_orchestration_layers_come_as_their_requests_did() -> None:
+    assert [layer for _, layer, _, _ in passes(mixed_batch(), OFF[3])] == ["strategic", "reflexive"] * 2
+    assert [layer for _, layer, _, _ in passes(mixed_batch(), OFF[4])] == ["reflexive"] * 2 + ["strategic"] * 2
+
+
+def test_without_intelligence_inputs_are_multiplied_for_each_unit_again() -> None:
+    strategic = [each for each in passes(mixed_batch(), OFF[4]) if each[:2] == ("activate", "strategic")]
+    assert strategic == [("activate", "strategic", 2, 2)]
+    strategic = [each for each in passes(mixed_batch()) if each[:2] == ("activate", "strategic")]
+    assert strategic == [("activate", "strategic", 2, 1)]
 
 
 def test_a_failing_handler_fails_only_while_it_should() -> None:
