@@ -1,9 +1,10 @@
 """What people do in the seeded world: they send requests, and they change the route. One method per action."""
 
 from hal9 import wire
+from hal9.control.flags import changed
 from hal9.testing.memory import MemoryLogs
 from schemas.base import encode
-from schemas.control import AnyControl, Backfill, Pin, Rollback, Route, Start
+from schemas.control import AnyControl, Backfill, Pin, Rollback, Route, SetFlags, Start
 from simulation.asked import Asked
 from simulation.cast import MIGRATION
 from simulation.witness import Witness
@@ -72,6 +73,37 @@ class Clients:
     # ------------------------------------------------------------------ the route
     def route(self, percentage: float, now_ms: int) -> bool:
         """Somebody changes the percentage, after a new start if it was rolled back."""
+        self._begin(now_ms)
+        self._append(
+            Route(
+                id=self._id(),
+                migration=MIGRATION,
+                actor="world",
+                at_ms=now_ms,
+                expected_epoch=self._witness.control.epoch,
+                percentage=percentage,
+                shadow=self._shadow,
+            )
+        )
+        return True
+
+    def flag(self, assignment: str, now_ms: int) -> bool:
+        """Somebody sets a flag, after a new start if it was rolled back."""
+        self._begin(now_ms)
+        control = self._witness.control
+        self._append(
+            SetFlags(
+                id=self._id(),
+                migration=MIGRATION,
+                actor="world",
+                at_ms=now_ms,
+                expected_epoch=control.epoch,
+                flags=changed(control.flags, [assignment]),
+            )
+        )
+        return True
+
+    def _begin(self, now_ms: int) -> None:
         control = self._witness.control
         if control.rolled_back is not None:
             self._append(
@@ -85,18 +117,6 @@ class Clients:
                     plan={},
                 )
             )
-        self._append(
-            Route(
-                id=self._id(),
-                migration=MIGRATION,
-                actor="world",
-                at_ms=now_ms,
-                expected_epoch=control.epoch,
-                percentage=percentage,
-                shadow=self._shadow,
-            )
-        )
-        return True
 
     def rollback(self, now_ms: int) -> bool:
         """Everything back to flat."""

@@ -96,7 +96,18 @@ class Director:
         wanted = rng.choice([p for p in (0.0, 50.0, 100.0) if p != held])
         if self._plan.pins and rng.hit(0.3):
             return ("pin", rng.choice(self._plan.keys))
+        if self._plan.scopes and rng.hit(0.5):
+            return ("flag", self._scope())
         return ("rollback",) if wanted == 0.0 and rng.hit(0.5) else ("route", wanted)
+
+    def _scope(self) -> str:
+        """A flag that moves keys otherwise than by percentage."""
+        rng = self._rng
+        if rng.hit(0.2):
+            return f"enabled={rng.choice(('on', 'off'))}"
+        key = rng.choice(self._plan.keys).decode()
+        name = f"pins.{key}" if rng.hit(0.4) else f"prefixes.{key[: rng.randint(1, len(key))]}"
+        return f"{name}={rng.choice(('', *SYSTEMS))}"
 
     # ------------------------------------------------------------------ what befalls
     def _disturb(self) -> Iterator[Action]:

@@ -11,6 +11,7 @@ from typing import Any
 from hal9.backend.core import BackendCore
 from hal9.backend.queues import Queues, Task
 from hal9.backend.responses import Outbox, Response
+from hal9.control.route import Route, Spans
 from hal9.log.effects import Record
 from hal9.log.validity import Kind, Validity
 from services.migrator.core import MigratorCore
@@ -139,6 +140,18 @@ def _repair(patch: Patch) -> None:
 def _low_watermark(patch: Patch) -> None:
     """The router commits no request that waits."""
     patch(Ledger, "requests", lambda _self, position, _waiting: position)
+
+
+@_rule("prefixes-move", 8)
+def _prefixes_move(patch: Patch) -> None:
+    """Keys with a pinned prefix have moves and seals of their own."""
+    patch(Spans, "_of", lambda self, _key: self)
+
+
+@_rule("reach", 8)
+def _reach(patch: Patch) -> None:
+    """Flat's seal waits for the cold neurons of whatever pins and prefixes move, not of the percentage alone."""
+    patch(Route, "reach", lambda self, *_: self.bound)
 
 
 @_rule("copied-seals", 2)

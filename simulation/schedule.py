@@ -43,6 +43,8 @@ class Schedule:
     """A system that never comes back once the drain begins."""
     shadow: bool = False
     pins: bool = False
+    scopes: bool = False
+    """Keys and prefixes are pinned to either system and let go, and the global switch is used."""
     partitions: int = 1
     members: int = 1
     """Instances of each service among which the partitions are shared out at first."""
@@ -77,7 +79,7 @@ def _compaction(_rng: Chance, drawn: Schedule) -> Schedule:
 
 
 def _death(rng: Chance, drawn: Schedule) -> Schedule:
-    return replace(drawn, dead=rng.choice((HIERARCHICAL, HIERARCHICAL, FLAT)), force=0.3, pins=False)
+    return replace(drawn, dead=rng.choice((HIERARCHICAL, HIERARCHICAL, FLAT)), force=0.3, pins=False, scopes=False)
 
 
 def _all(rng: Chance, drawn: Schedule) -> Schedule:
@@ -93,6 +95,7 @@ def _all(rng: Chance, drawn: Schedule) -> Schedule:
         force=0.5,
         lag=rng.choice((None, 20)),
         pins=rng.hit(0.5),
+        scopes=rng.hit(0.5),
         redis=rng.hit(0.3),
         flaky=0.1,
         amnesia=0.005,
@@ -122,6 +125,10 @@ def _redis(rng: Chance, drawn: Schedule) -> Schedule:
     )
 
 
+def _scopes(rng: Chance, drawn: Schedule) -> Schedule:
+    return replace(drawn, scopes=True, epochs=rng.randint(3, 6), warm_up=rng.choice((0, 100)), lag=None)
+
+
 KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _plain,
     _forced,
@@ -131,6 +138,7 @@ KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _all,
     _rebalance,
     _redis,
+    _scopes,
 )
 """What each kind stresses is its name; `_all` is all at once on one key."""
 
@@ -167,5 +175,6 @@ def draw(rng: Chance, kind: int) -> Schedule:
         shadow=rng.hit(0.5),
         pins=rng.hit(0.15),
         anonymous=rng.choice((0, 0, 0.2)),
+        scopes=rng.hit(0.3),
     )
     return KINDS[kind % len(KINDS)](rng, drawn)

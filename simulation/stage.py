@@ -8,12 +8,13 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from hal9 import wire
+from hal9.control.flags import changed
 from hal9.control.reducer import ControlState, fold
 from hal9.log.effects import Headers, PartitionCore
 from hal9.testing.memory import MemoryGroup, MemoryLogs, Stored
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import encode
-from schemas.control import Route
+from schemas.control import Route, SetFlags
 from simulation.cast import MIGRATION, cast
 from simulation.history import Violation
 
@@ -92,29 +93,35 @@ class Stage:
 
     def route(self, percentage: float, shadow: float = 0.0) -> int:
         """A record changes the route; the epoch it makes."""
-        state = ControlState(MIGRATION)
-        log = self.logs["control", 0]
-        for record in log:
-            fold(state, record.offset, record.value)
+        return self._decide(Route, percentage=percentage, shadow=shadow)
+
+    def flag(self, *assignments: str) -> int:
+        """Flags are set; the epoch that makes."""
+        return self._decide(SetFlags, flags=changed(self._control().flags, assignments))
+
+    def _decide(self, kind: type[Any], **fields: Any) -> int:
+        epoch = self._control().epoch
         self._routes += 1
-        decided = Route(
+        decided = kind(
             id=f"r{self._routes}",
             migration=MIGRATION,
             actor="test",
             at_ms=self.now_ms,
-            expected_epoch=state.epoch,
-            percentage=percentage,
-            shadow=shadow,
+            expected_epoch=epoch,
+            **fields,
         )
-        log.append(MIGRATION.encode(), encode(decided), (), self.now_ms)
-        return state.epoch + 1
+        self.logs["control", 0].append(MIGRATION.encode(), encode(decided), (), self.now_ms)
+        return epoch + 1
 
-    def settled(self) -> dict[int, Any]:
-        """What `control` says has settled here."""
+    def _control(self) -> ControlState:
         state = ControlState(MIGRATION)
         for record in self.logs["control", 0]:
             fold(state, record.offset, record.value)
-        return state.settled.get(self.partition, {})
+        return state
+
+    def settled(self) -> dict[int, Any]:
+        """What `control` says has settled here."""
+        return self._control().settled.get(self.partition, {})
 
     def records(self, log: str, partition: int | None = None) -> list[Stored]:
         """The data records of a log: no claims, markers, seals."""

@@ -41,6 +41,7 @@ COUNTED: Mapping[Value, str] = {
     "route": "routes",
     "rollback": "rollbacks",
     "pin": "pins",
+    "flag": "flags",
     "repeat": "repeats",
     "arrive": "calls_late",
 }
@@ -170,7 +171,7 @@ class World:
         return {name: verb(do) for name, do in doing.items()}
 
     def _of_clients(self) -> dict[str, Verb]:
-        names = ("ask", "repeat", "route", "rollback", "pin", "backfill")
+        names = ("ask", "repeat", "route", "rollback", "pin", "flag", "backfill")
         return {name: self._with_time(getattr(self.clients, name)) for name in names}
 
     def _of_instances(self) -> dict[str, Verb]:

@@ -166,6 +166,28 @@ async def test_a_migration_is_started_looked_at_rolled_back_and_remembered(setti
     assert history[2]["actor"] == started["who"]
 
 
+async def test_flags_are_listed_set_together_and_refused_with_the_reason(settings: Settings) -> None:
+    rows = {row["flag"]: row for row in await as_json(settings, "flags", "list")}
+    assert (rows["percentage"]["value"], rows["percentage"]["epoch"], rows["percentage"]["by"]) == (0.0, 0, None)
+    wanted = ("percentage=10", "layers.intelligence=off", "prefixes.team-a/=flat")
+    would = await as_json(settings, "flags", "set", *wanted, "--dry-run")
+    assert (would["epoch"], would["percentage"], would["done"]) == (1, 10.0, "nothing: a dry run")
+    done = await as_json(settings, "flags", "set", *wanted, "--reason", "a try")
+    assert (done["epoch"], done["done"]) == (1, "accepted")
+    code, out, err = await hal9(settings, "flags", "set", "layers.protocol=off")
+    assert (code, out) == (4, "")
+    assert "layers.cognitive needs layers.protocol" in err
+    code, out, err = await hal9(settings, "flags", "set", "percentag=5")
+    assert code == 2
+    assert "did you mean percentage?" in err
+    found = await as_json(settings, "flags", "get", "layers.intelligence")
+    assert (found["value"], found["epoch"], found["by"]) == (False, 1, done["who"])
+    code, out, err = await hal9(settings, "flags", "get", "prefixes.team-a/")
+    assert (code, out) == (0, "flat\n")
+    history = await as_json(settings, "migration", "history")
+    assert [(row["type"], row["verdict"]) for row in history] == [("flags", "accepted"), ("flags", "refused")]
+
+
 async def test_watching_goes_on_until_it_is_interrupted(settings: Settings) -> None:
     process = await start(settings, "migration", "status", "--watch", "-o", "json")
     assert process.stdout is not None

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hal9.control.reducer import ControlState, fold
 from hal9.stats.panes import Panes
 from schemas.base import FLAT, HIERARCHICAL, encode
-from schemas.control import AnyControl, Freeze, Journal, Pin, Rollback, Route, Start
+from schemas.control import AnyControl, Flags, Freeze, Journal, Pin, Rollback, Route, SetFlags, Start
 from schemas.telemetry import Arm, Outcome
 from services.guardian.verdict import Command, Decision, Policy, decide, epochs_of_route
 
@@ -275,6 +275,37 @@ def test_silence_rolls_back_once() -> None:
     assert command is not None
     scene.write(command)
     assert scene.silence(120_000).command is None
+
+
+def flags(epoch: int, **given: Any) -> SetFlags:
+    wanted = Flags(percentage=10.0, **given)
+    return SetFlags(id=f"flags-{epoch}", migration="hal9", actor="t", at_ms=NOW, expected_epoch=epoch, flags=wanted)
+
+
+def test_with_auto_rollback_off_the_guardian_freezes_with_the_same_evidence() -> None:
+    scene = Scene(start(), route(0, 10), flags(1, auto_rollback=False))
+    scene.report(hierarchical(ok=40, error=60, epoch=2))
+    command = scene.errors().command
+    assert isinstance(command, Freeze)
+    assert "auto_rollback is off: hierarchical failed 60 of 100" in command.reason
+    assert command.evidence[HIERARCHICAL]["error"] == 60
+    scene.write(command)
+    assert scene.errors().command is None
+
+
+def test_the_flag_of_the_threshold_stands_above_the_setting() -> None:
+    scene = Scene(start(), route(0, 10), flags(1, error_threshold=0.7))
+    scene.report(hierarchical(ok=40, error=60, epoch=2))
+    assert scene.errors().command is None
+    scene.write(flags(2, error_threshold=0.001))
+    scene.report(hierarchical(ok=900, error=100, epoch=3))
+    assert isinstance(scene.errors().command, Rollback)
+
+
+def test_a_prefix_at_hierarchical_is_something_to_go_back_from() -> None:
+    scene = Scene(flags(0), flags(1, prefixes={"a": HIERARCHICAL}))
+    scene.write(route(2, 0.0))
+    assert scene.silence(60_000).command is not None
 
 
 def test_a_threshold_of_zero_makes_any_error_count() -> None:

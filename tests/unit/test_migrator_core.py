@@ -161,6 +161,21 @@ def test_the_cold_keys_that_move_are_copied_before_the_seal() -> None:
     assert copies(stage, "units.changes") == [{"applied": ["low", "more"]}]
 
 
+def test_cold_keys_that_a_prefix_moves_are_copied_before_the_seal_wherever_their_buckets_lie() -> None:
+    stage = Stage("router", "flat", "hierarchical")
+    stage.ask(HIGH, "mut", b"high")
+    stage.run()
+    stage.start("migrator")
+    stage.run()
+    stage.flag(f"prefixes.{HIGH.decode()}=hierarchical")
+    stage.ask(HIGH, "mut", b"more", name="one")
+    stage.run().pass_time(100)
+    (copy,), (seal,) = stage.records("units.replica"), stage.marks("units.replica", wire.SEAL)
+    assert copy.offset < seal.offset
+    assert stage.answers()[-1] == ("one", "ok")
+    assert copies(stage, "units.changes") == [{"applied": ["high", "more"]}]
+
+
 def test_a_newer_change_is_not_overwritten_by_the_backfill() -> None:
     stage = Stage("router", "flat")
     stage.ask(LOW, "mut", b"x")
