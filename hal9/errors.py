@@ -35,5 +35,9 @@ class Unreachable(Hal9Error):
     """Kafka or Redis did not answer within the stated wait (exit code 3)."""
 
 
+class Stalled(Hal9Error):
+    """Something that has work does nothing, and cannot be mended from within: start anew (exit code 1)."""
+
+
 class ConfigError(Hal9Error):
     """A wrong setting or wrong usage (exit code 2)."""

@@ -27,6 +27,8 @@ from schemas.telemetry import Status, status_decoder
 
 EVERY_S = 0.5
 _SEND_S = 2.0
+_GOODBYE_S = 0.5
+"""A process that stops waits no longer than this for a broker that may be gone."""
 
 _log = logger("heartbeat")
 
@@ -57,9 +59,9 @@ class Heartbeat:
             self._task.cancel()
             await asyncio.wait([self._task])
         if kind is None or kind is asyncio.CancelledError:
-            await self._send(replace(self._make(), leaving=True))
+            await self._send(replace(self._make(), leaving=True), _GOODBYE_S)
         try:
-            async with asyncio.timeout(_SEND_S):
+            async with asyncio.timeout(_GOODBYE_S):
                 await self._producer.stop()
         except (KafkaError, TimeoutError, OSError) as problem:
             _log.warning("heartbeat_producer_not_closed", reason=repr(problem))
@@ -69,9 +71,9 @@ class Heartbeat:
             await self._send(self._make())
             await asyncio.sleep(EVERY_S)
 
-    async def _send(self, status: Status) -> None:
+    async def _send(self, status: Status, deadline_s: float = _SEND_S) -> None:
         try:
-            async with asyncio.timeout(_SEND_S):
+            async with asyncio.timeout(deadline_s):
                 await self._producer.send_and_wait(self._topic, encode(status), key=status.instance.encode())
         except (KafkaError, TimeoutError, OSError) as problem:
             _log.warning("heartbeat_not_sent", reason=repr(problem))

@@ -482,6 +482,12 @@ class BackendCore:
         return self.phase == "serve" and not (self._queues or self._outbox or self._undone or self._unconfirmed)
 
     @property
+    def awaits(self) -> str | None:
+        """Whom it waits for, if it can do nothing itself: a watchdog asks."""
+        epoch = self._queues.seal_awaited()
+        return None if epoch is None else f"the copy of seal {epoch}"
+
+    @property
     def in_flight(self) -> int:
         """Requests read whose responses are not acknowledged."""
         return len(self._undone)

@@ -78,6 +78,12 @@ class Queues:
             self._ready.update(self._unverified)
             self._unverified.clear()
 
+    def seal_awaited(self) -> int | None:
+        """The epoch whose seal is waited for, if nothing else can be executed meanwhile."""
+        if self._ready or self._unverified:
+            return None
+        return min((epoch for epoch, keys in self._sealed.items() if keys), default=None)
+
     def oldest(self) -> int | None:
         """Where the first request that is not executed lies on `dispatched`."""
         return next(iter(self._offsets), None)

@@ -23,9 +23,11 @@ class Committing:
         self._membership, self._lock = membership, asyncio.Lock()
         self.done = self.failed = 0
 
-    async def commit(self, holdings: Iterable[Holding]) -> None:
-        """Commit what these may commit."""
+    async def commit(self, holdings: Iterable[Holding], deadline_s: float = DEADLINE_S) -> None:
+        """Commit what these may commit; nothing while the group changes."""
         async with self._lock:
+            if not self._membership.joined:
+                return
             due: dict[TopicPartition, Commit] = {}
             owners: list[tuple[Holding, str, Commit]] = []
             for holding in holdings:
@@ -39,7 +41,7 @@ class Committing:
             if not due:
                 return
             try:
-                await self._membership.commit(due, DEADLINE_S)
+                await self._membership.commit(due, deadline_s)
             except Transient as error:
                 self.failed += 1
                 _log.warning("commit_failed", error=str(error))

@@ -15,6 +15,7 @@ from hal9.log.cursor import Cursor, always
 from hal9.log.effects import EARLIEST, Commit, PartitionCore, Send
 from hal9.log.fetching import Fetching
 from hal9.log.tail import Acked, Tail
+from hal9.log.watchdog import Pulse
 from hal9.topics import Topics
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class Holding:
         self.core, self.partition = core, core.partition
         self.committed = dict(committed)
         self.dropped = self.draining = False
+        self._unseen: set[str] | None = None
+        """Claimed logs whose end is not known yet, of a partition that is about to be gone on with."""
         self._topics, self._clock = topics, clock
         self._fetching, self._appender, self._keeper = fetching, appender, keeper
         self._intake = intake
@@ -65,6 +68,7 @@ class Holding:
         self._tails: dict[str, Tail] = {}
         self._scans: list[tuple[str, Cursor]] = []
         self._restoring = set(core.claimed)
+        self._moves = 0
 
     def __repr__(self) -> str:
         return f"<Holding {self.core!r} {self._tails} {self._cursors}>"
@@ -95,6 +99,32 @@ class Holding:
             self._fetching.drop(cursor)
         self._cursors, self._scans = {}, []
 
+    def hold_back(self) -> None:
+        """Take in nothing new until `resume`; all else goes on."""
+        self.draining, self._unseen = True, None
+
+    def resume(self) -> None:
+        """The group changed, and this partition is ours still, or again.
+
+        What was held back is taken in once the claimed logs are read up to where they end now: if another member had
+        the partition meanwhile, its claim lies there, and the core asks for a restart.
+        """
+        self._unseen = set(self._tails)
+        for log in self._tails:
+            self._keeper.ask_end(self, log, partial(self._ended, log))
+
+    def _ended(self, log: str, end: int) -> None:
+        if self._unseen is not None:
+            self._unseen.discard(log)
+        self.grown(log, end)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        resuming = self._unseen is not None and not self._unseen
+        if resuming and not any(tail.reading for tail in self._tails.values()):
+            self.draining, self._unseen = False, None
+            self._keeper.ready(self)
+
     @property
     def restored(self) -> bool:
         """The claims are read back."""
@@ -103,6 +133,11 @@ class Holding:
     def lag(self) -> dict[str, int]:
         """Records not handed over yet, per topic."""
         return {cursor.topic: cursor.lag for cursor in self._cursors.values()}
+
+    def pulse(self) -> Pulse:
+        """What a watchdog wants to know. A core may say in `awaits` whom it waits for, if not for records."""
+        lag = sum(cursor.lag for cursor in [*self._cursors.values(), *(cursor for _, cursor in self._scans)])
+        return Pulse(lag, self._moves, getattr(self.core, "awaits", None))
 
     def held_up(self) -> list[Cursor]:
         """Cursors that are not fetched for, so that they do not learn how their log grows."""
@@ -126,6 +161,7 @@ class Holding:
             if not cursor.moved() or not cursor.wanted():
                 continue
             records = cursor.take(CHUNK)
+            self._moves += 1
             if log in self._tails:
                 self._tails[log].read(cursor.position)
                 self._read_or_rest(log)
@@ -144,6 +180,7 @@ class Holding:
             if not cursor.moved() and not cursor.done():
                 continue
             records = cursor.take(CHUNK)
+            self._moves += 1
             if cursor.done():
                 self._scans.remove(scan)
                 self._fetching.drop(cursor)
@@ -158,6 +195,7 @@ class Holding:
         """Own sends are stored one behind the other, from the first one's offset on (-1: not known where)."""
         if self.dropped:
             return
+        self._moves += 1
         now_ms = self._clock.precise_ms()
         tail = self._tails.get(log) if partition == self.partition else None
         if tail is None:
@@ -218,6 +256,7 @@ class Holding:
         elif not tail.reading and log in self._cursors:
             self._fetching.drop(self._cursors.pop(log))
             self._restoring.discard(log)
+            self._go_on()
 
     def _open(self, log: str, start: int, *, end: int | None = None, wanted: Callable[[], bool] = always) -> Cursor:
         cursor = Cursor(self._topics.name(log), self.partition, start, end=end, wanted=wanted)

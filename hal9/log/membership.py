@@ -30,13 +30,14 @@ from hal9.telemetry.logs import logger
 
 SESSION_MS = 6_000
 """The shortest that brokers accept by default: after a kill -9 the others take over within about five seconds."""
-HEARTBEAT_MS = 1_000
+HEARTBEAT_MS = 500
+"""A member learns that the group changes with its next heartbeat, and all the others wait for it."""
 REBALANCE_MS = 15_000
 """How long the group waits for a member that drains; several times the drain."""
 METADATA_BYTES = 4_096
 HOPELESS = (GroupAuthorizationFailedError, TopicAuthorizationFailedError, ClusterAuthorizationFailedError)
 _CHECK_S = 0.5
-_CLOSE_S = 5.0
+_CLOSE_S = 1.0
 
 _log = logger("log.membership")
 
@@ -138,12 +139,12 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base h
             raise Transient(f"positions were not committed: {error!r}") from error
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:  # noqa: ARG002  all of them, always
-        """The group changes: everything is given up."""
-        self.joined = False
+        """The group changes: everything is taken away, for now."""
         try:
             await self._revoked()
         except Exception as error:  # noqa: BLE001  aiokafka would only log it; `run` raises it
             self._error = error
+        self.joined = False
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         """The group has settled."""

@@ -1,6 +1,8 @@
-"""The partitions one instance holds: taken over when assigned, given up when revoked, taken over again when fenced.
+"""The partitions one instance holds: taken over when assigned, given up when another has them, begun again when fenced.
 
-Nothing is held that is not assigned. A take-over during which the assignment or the producer changes is begun again.
+Whenever a member joins or leaves, the group takes all partitions from everybody and gives most of them back. So while
+it changes they rest: nothing new is taken in. What comes back goes on as it was, unless somebody else claimed it;
+claims make that as safe as any other moment. A take-over during which assignment or producer change is begun again.
 """
 
 import asyncio
@@ -10,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
 
-from hal9.errors import Transient
+from hal9.errors import Stalled, Transient
 from hal9.log.administration import committed
 from hal9.log.appender import Appender
 from hal9.log.clock import Clock
 from hal9.log.effects import LATEST, Commit, PartitionCore
 from hal9.log.fetching import Fetching
 from hal9.log.holding import Holding, Keeper
+from hal9.log.watchdog import Watchdog
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
 from hal9.topics import Topics
@@ -29,6 +32,8 @@ DEADLINE_S = 5.0
 PAUSE_S = 0.2
 """Before a partition is taken over again that was taken over within `CALM_S`: two owners must not race."""
 CALM_S = 5.0
+UNANSWERED_S = 2.0
+"""An append that waits longer than this is the broker's fault, not ours."""
 _POLL_S = 0.01
 _TIMER_SLACK_S = 0.001
 """A timer may ring a little before its time."""
@@ -66,9 +71,10 @@ class Partitions:
         self._fetching, self._appender, self._clock = fetching, appender, clock
         self.assigned: frozenset[int] = frozenset()
         self.held: dict[int, Holding] = {}
-        self.takeovers = self.restarts = 0
+        self.assignments = self.takeovers = self.restarts = 0
+        self._watchdog = Watchdog(service.kafka.watchdog_s)
         self._generation = 0
-        self._closed = False
+        self._closed = self._leaving = False
         self._vacant = asyncio.Event()
         self._not_before: dict[int, float] = {}
         self._taken: dict[int, float] = {}
@@ -80,9 +86,19 @@ class Partitions:
         return iter(list(self.held.values()))
 
     def assign(self, partitions: frozenset[int]) -> None:
-        """These are ours now; take over what is not held."""
-        _log.info("assigned", group=self._service.group, partitions=sorted(partitions))
+        """These are ours now: go on with what rested, drop what went elsewhere, take over what is not held."""
         self._generation += 1
+        self.assignments += 1
+        if self._leaving:
+            return
+        kept = partitions & self.held.keys()
+        _log.info("assigned", group=self._service.group, partitions=sorted(partitions), kept=sorted(kept))
+        for holding in self:
+            if holding.partition in partitions:
+                holding.resume()
+            else:
+                del self.held[holding.partition]
+                holding.drop()
         self.assigned = partitions
         self._vacant.set()
 
@@ -103,16 +119,31 @@ class Partitions:
         self.drop_all()
         self._vacant.set()
 
-    async def drain(self, limit_s: float) -> None:
-        """Take nothing new and let what is in flight end, for so long at the most."""
+    async def drain(self, limit_s: float, *, leaving: bool = False) -> None:
+        """Take nothing new, and nothing over, and let what is in flight end, for so long at the most.
+
+        Afterwards what is held rests until it is assigned again; never if `leaving`.
+        """
         self._generation += 1
+        self._leaving = self._leaving or leaving
+        self.assigned = frozenset()
         for holding in self:
-            holding.draining = True
+            holding.hold_back()
         until = asyncio.get_running_loop().time() + limit_s
         while asyncio.get_running_loop().time() < until:
             if self._appender.quiet and all(holding.core.idle() for holding in self):
                 break
             await asyncio.sleep(_POLL_S)
+
+    def watch(self, *, reachable: bool) -> None:
+        """Raises Stalled when records wait and nothing moves, though Kafka answers (`reachable`: fetches succeed)."""
+        ours = [h for h in self if h.partition in self.assigned and not h.draining]
+        answered = reachable and self._appender.ready and self._appender.waited_s < UNANSWERED_S
+        pulses = {holding.partition: holding.pulse() for holding in ours} if answered else {}
+        reason = self._watchdog.look(pulses, asyncio.get_running_loop().time())
+        if reason is not None:
+            _log.error("stalled", group=self._service.group, reason=reason, held=repr(ours))
+            raise Stalled(f"{self._service.group}: {reason}")
 
     def close(self) -> None:
         """Hold nothing any more."""

@@ -113,6 +113,10 @@ class MemoryRuntime:
         core.control(self._control, now_ms)
         self._drain(now_ms)
 
+    def regain(self) -> None:
+        """The group gives the partition back to this instance, which goes on as it was, whoever had it meanwhile."""
+        self._generation = self._group.join()
+
     def _drain(self, now_ms: int) -> None:
         """Take what the core left in its effects; a restart it asks for happens at once."""
         held = self._held

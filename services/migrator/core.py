@@ -188,6 +188,11 @@ class MigratorCore:
         self.backfill.until = offset
         self._proceed(now_ms)
 
+    @property
+    def awaits(self) -> str | None:
+        """Whom it waits for, if it can do nothing itself: a watchdog asks."""
+        return "the backfill" if self.phase == "serve" and self._held[FLAT] else None
+
     # ------------------------------------------------------------------ the replica logs, as read back
     def _read_back(self, system: System, record: Record) -> None:
         """A record of the replica log that `system` reads."""

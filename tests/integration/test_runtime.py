@@ -90,25 +90,6 @@ async def test_an_instance_goes_on_where_the_last_one_committed(kafka: Kafka, to
     assert faults([*first, *second]) == []
 
 
-async def test_two_instances_share_the_partitions_and_the_one_that_stays_takes_them_back(
-    kafka: Kafka, topics: Topics
-) -> None:
-    cores: list[EchoCore] = []
-    async with running(kafka, topics, cores) as one:
-        await until(lambda: len(one.cores) == 4)
-        async with running(kafka, topics, cores) as two:
-            await produce(kafka, topics, values("a", 300))
-            await until(lambda: len(one.cores) == 2 and len(two.cores) == 2)
-            assert {*one.cores, *two.cores} == {0, 1, 2, 3}
-            await produce(kafka, topics, values("b", 300))
-            await settled(lambda: answered(kafka, topics), {*values("a", 300), *values("b", 300)})
-        await until(lambda: len(one.cores) == 4)
-        await produce(kafka, topics, values("c", 300))
-        await settled(lambda: answered(kafka, topics), {value for name in "abc" for value in values(name, 300)})
-    assert await audit(kafka, topics) == []
-    assert faults(cores) == []
-
-
 async def test_records_of_others_are_read_in_their_place(
     kafka: Kafka, topics: Topics, producer: AIOKafkaProducer
 ) -> None:

@@ -187,6 +187,43 @@ def test_while_it_drains_nothing_new_is_taken_in(rig: Rig) -> None:
     assert len(rig.appender.take("dispatched")) == 1
 
 
+def test_after_a_rebalance_nothing_is_taken_in_before_the_claimed_log_is_read_to_its_end(rig: Rig) -> None:
+    rig.keeper.asked.clear()
+    rig.holding.hold_back()
+    rig.holding.resume()
+    ((log, then),) = rig.keeper.asked
+    assert log == "dispatched"
+    assert rig.request(0) == []
+    then(3)
+    rig.holding.pump()
+    assert rig.appender.take("dispatched") == []
+    rig.fetching.land("dispatched", [1, 2])
+    rig.holding.pump()  # which says that there is more to do
+    rig.holding.pump()
+    assert len(rig.appender.take("dispatched")) == 1
+    assert rig.core.faults == []
+
+
+def test_a_foreign_claim_that_was_made_meanwhile_restarts_it(rig: Rig) -> None:
+    rig.keeper.asked.clear()
+    rig.holding.hold_back()
+    rig.holding.resume()
+    rig.keeper.asked.pop()[1](2)
+    foreign = Plain(1, 0, b"\0claim/other", b"", [])
+    rig.fetching.cursors["dispatched"].landed(Piece([foreign], 2, []), 2)
+    rig.holding.pump()
+    assert rig.keeper.restarted == ["somebody else claimed"]
+
+
+def test_a_second_rebalance_before_the_first_is_over_holds_it_back_still(rig: Rig) -> None:
+    rig.keeper.asked.clear()
+    rig.holding.hold_back()
+    rig.holding.resume()
+    rig.holding.hold_back()
+    rig.keeper.asked.pop()[1](1)
+    assert rig.request(0) == []
+
+
 def test_a_scan_is_handed_over_to_its_end_even_when_nothing_is_left_of_it(rig: Rig) -> None:
     log, then = rig.keeper.asked.pop()
     assert log == "responses"
