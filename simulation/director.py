@@ -114,7 +114,7 @@ class Director:
         rng, plan = self._rng, self._plan
         if rng.hit(plan.fault):
             yield from self._befall()
-        if plan.rebalance and rng.hit(plan.rebalance):
+        if plan.rebalance and rng.hit(2 * plan.rebalance if self._instances.late() else plan.rebalance):
             yield from self._rebalance()
         if plan.jump and rng.hit(plan.jump):
             yield ("clock", rng.choice((100, 1000, 3500)))
@@ -151,11 +151,15 @@ class Director:
 
     def _rebalance(self) -> Iterator[Action]:
         rng = self._rng
+        late = self._instances.late()
+        if late and rng.hit(0.5):
+            yield ("rebalance", *rng.choice(late), rng.choice(("drained", "dropped", "unaware")))
+            return
         service, partition = rng.choice(SERVICES), rng.randrange(self._plan.partitions)
         runtime = self._instances.holder((service, partition))
         if runtime is not None:
             to = self._successor(service, runtime.name.partition("/")[0])
-            yield ("rebalance", service, partition, to, rng.choice(("drained", "dropped", "unaware")))
+            yield ("rebalance", service, partition, to, rng.choice(("drained", "dropped", "unaware", "unaware")))
 
     # ------------------------------------------------------------------ Redis
     def _project(self) -> Iterator[Action]:

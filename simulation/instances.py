@@ -62,6 +62,7 @@ class Instances:
     restarts: list[str] = field(default_factory=list)
     """Why incarnations ended, of instances that are gone."""
     takeovers: int = 0
+    given_back: int = 0
     _groups: dict[Place, MemoryGroup] = field(default_factory=dict)
     _makers: list[dict[str, Callable[[str], PartitionCore]]] = field(default_factory=list)
     _numbers: dict[str, int] = field(default_factory=dict)
@@ -87,6 +88,16 @@ class Instances:
     def current(self) -> Iterator[tuple[Place, MemoryRuntime]]:
         """Every partition of every service that is held."""
         return ((place, runtime) for place, runtime in self.holders.items() if runtime.alive)
+
+    def late(self) -> list[tuple[str, int, str]]:
+        """(service, partition, instance) of those that had a partition and have not noticed that another has it now."""
+        return [
+            (instance.service, runtime.partition, instance.name)
+            for instance in self.named.values()
+            if instance.joined
+            for runtime in instance.runtimes
+            if runtime.alive and self.holders.get((instance.service, runtime.partition)) is not runtime
+        ]
 
     def fresh_name(self, service: str) -> str:
         """The name of the next new instance."""
@@ -123,7 +134,10 @@ class Instances:
             instance = self.named[name] = Instance(service, name)
         held = f"{name}/{partition}"
         while held in self.runtimes:
-            self.runtimes[held].crash()  # the same process: what it held of the partition before is dropped
+            if self.runtimes[held].alive:
+                # The same process: it goes on with what it has, whoever had the partition meanwhile.
+                self._give_back(self.runtimes[held], (service, partition))
+                return
             held += "'"
         runtime = MemoryRuntime(
             held,
@@ -139,6 +153,12 @@ class Instances:
         self.takeovers += 1
         self._tidy()
         runtime.open(now_ms)
+
+    def _give_back(self, runtime: MemoryRuntime, place: Place) -> None:
+        runtime.regain()
+        self.holders[place] = runtime
+        self.given_back += 1
+        self.note(f"-- {runtime.name} goes on")
 
     def _tidy(self) -> None:
         for name, runtime in list(self.runtimes.items()):
