@@ -5,7 +5,8 @@ logs), the last marker (`dispatched`). So every reader comes to the same result,
 DESIGN sections 2 and 7; `model/model.py` class Val is its executable reference.
 """
 
-from base64 import b64decode, b64encode
+import zlib
+from base64 import b85decode, b85encode
 from typing import Literal
 
 import msgspec
@@ -19,6 +20,8 @@ from hal9.log.effects import Record
 from schemas.base import System, decode, encode
 from schemas.state import Marker, Seal, marker_decoder, seal_decoder
 from schemas.state import Spans as WireSpans
+
+_MAX_SAVED_BYTES = 1 << 20
 
 Kind = Literal["data", "claim", "marker", "seal", "void"]
 
@@ -121,15 +124,15 @@ class Validity:
     def _save(self) -> str:
         seals = sorted(self.seals) if self._system is not None else []
         saved = _Saved(claim=self.claim, marker=self.marker, seals=seals, lost=self.lost.wire())
-        return b64encode(encode(saved)).decode()
+        return b85encode(zlib.compress(encode(saved), 9)).decode()
 
     def restore(self, saved: str) -> None:
         """Continue where `saved` was taken; Poison if it is not such a text. Empty: from the start of the log."""
         if not saved:
             return
         try:
-            data = b64decode(saved, validate=True)
-        except ValueError as error:
+            data = zlib.decompressobj().decompress(b85decode(saved), _MAX_SAVED_BYTES)
+        except (ValueError, zlib.error) as error:
             raise Poison("bad-metadata", str(error)) from error
         state = decode(_saved_decoder, data)
         try:

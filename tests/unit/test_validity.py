@@ -1,5 +1,7 @@
 """Which records count, against a direct port of the executable model's rules (`Val`), over random logs."""
 
+import zlib
+from base64 import b85encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -9,11 +11,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hal9 import wire
-from hal9.control.route import Route, Spans
+from hal9.control.flags import route_of
+from hal9.control.route import PinFilter, Route, Spans
 from hal9.errors import Poison
 from hal9.keys import bucket_of
 from hal9.log.validity import Validity
 from schemas.base import SYSTEMS, System, encode
+from schemas.control import Flags
 from schemas.state import Claim, Marker, RouteMark, Seal
 from schemas.state import Spans as WireSpans
 
@@ -218,7 +222,9 @@ def test_a_marker_whose_step_function_is_malformed_is_void() -> None:
         "?",
         "é",
         "AAAA",
-        "gaRsb3N0gqZib3VuZHOQpmVwb2Noc5A=",  # {lost: {bounds: [], epochs: []}}
+        b85encode(zlib.compress(encode({"lost": {"bounds": [], "epochs": []}}))).decode(),
+        b85encode(zlib.compress(b"\x00" * 10_000_000)).decode(),
+        b85encode(zlib.compress(encode({}))[:-6]).decode(),
     ],
 )
 def test_metadata_that_no_reader_saved_is_poison(text: str) -> None:
@@ -230,3 +236,24 @@ def test_no_metadata_means_the_start_of_the_log() -> None:
     validity = Validity(system="flat", salt=SALT)
     validity.restore("")
     assert repr(validity) == "Validity(claim=-1, epoch=0, seals=[])"
+
+
+def test_five_thousand_pinned_keys_fit_into_the_metadata_of_a_commit() -> None:
+    """Twelve partitions; what does not fit is not committed, and a take-over reads from the commit before."""
+    keys = [f"digits/{n // 100}/hidden/{n % 100}" for n in range(5_000)]
+    flags = Flags(percentage=25.0, pins={key: SYSTEMS[n % 2] for n, key in enumerate(keys)})
+    mine = PinFilter(3, 12)
+    route = route_of(flags)
+    moved = Spans().moved(Route(), route, 1, SALT)
+    assert len(route.mark(1, mine).pins) > 350
+    dispatched = Validity()
+    marker = Marker(route=route.mark(1, mine), moved=moved.wire(mine))
+    assert dispatched.feed(Rec(wire.MARKER + b"1", encode(marker), [(wire.TERM, b"0")], 7)) == "marker"
+    changes = Validity(system="flat", salt=SALT)
+    assert changes.feed(Rec(wire.SEAL + b"1", encode(Seal(route=route.mark(1, mine))), [], 9)) == "seal"
+    for fed in (dispatched, changes):
+        saved = fed.saved(10)
+        assert len(saved) < 3_800
+        again = Validity(system=fed._system, salt=SALT)
+        again.restore(saved)
+        assert (again.marker, again.lost, list(again.seals)) == (fed.marker, fed.lost, list(fed.seals))
