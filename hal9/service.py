@@ -8,7 +8,7 @@ import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hal9.connection import reach_kafka
@@ -133,7 +133,7 @@ class Service:
             role.make_core,
             control,
             service=self.name,
-            hooks=Hooks(hooks.before_tick, each_second),
+            hooks=replace(hooks, each_second=each_second),
         )
         return runtime
 

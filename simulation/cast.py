@@ -34,8 +34,9 @@ def cast(
     to_neuron: Callable[[Tree], Tree] = _as_it_is,
     protection: Protection | None = None,
     twins: int = 0,
+    remote: bool = False,
 ) -> dict[str, Callable[[str], PartitionCore]]:
-    """Per service what makes a core of it, given the name of the incarnation."""
+    """Per service what makes a core of it, given the name of the incarnation; `remote`: handlers are called."""
     played = as_batch(handler or AppliedHandler())
     numbers = count()
 
@@ -57,10 +58,10 @@ def cast(
         return RouterCore(partition, config)
 
     def flat(name: str) -> PartitionCore:
-        return FlatCore(partition, BackendConfig(MIGRATION, name, unique), played)
+        return FlatCore(partition, BackendConfig(MIGRATION, name, unique, remote=remote), played)
 
     def hierarchical(name: str) -> PartitionCore:
-        return HierarchicalCore(partition, BackendConfig(MIGRATION, name, unique), played)
+        return HierarchicalCore(partition, BackendConfig(MIGRATION, name, unique, remote=remote), played)
 
     def migrator(name: str) -> PartitionCore:
         return MigratorCore(

@@ -15,6 +15,7 @@ from hal9.testing.runtime import MemoryRuntime
 from schemas.base import SYSTEMS, System
 from services.migrator.core import MigratorCore
 from simulation.cast import MIGRATION, SERVICES, cast
+from simulation.elsewhere import Elsewhere
 from simulation.witness import Witness
 
 Sends = dict[Name, deque[tuple[Send, int]]]
@@ -54,6 +55,8 @@ class Instances:
     partitions: int
     witness: Witness
     note: Callable[[str], None]
+    elsewhere: Elsewhere | None = None
+    """The handler of both systems, if it is not at hand."""
     named: dict[str, Instance] = field(default_factory=dict)
     runtimes: dict[str, MemoryRuntime] = field(default_factory=dict)
     """By name (`<instance>/<partition>`, an older one with a prime): those that run, or whose sends may still land."""
@@ -69,7 +72,8 @@ class Instances:
 
     def __post_init__(self) -> None:
         self._groups = {(service, p): MemoryGroup() for service in SERVICES for p in range(self.partitions)}
-        self._makers = [cast(p, self.partitions) for p in range(self.partitions)]
+        remote = self.elsewhere is not None
+        self._makers = [cast(p, self.partitions, remote=remote) for p in range(self.partitions)]
 
     # ------------------------------------------------------------------ who is there
     def alive(self, service: str) -> bool:
@@ -147,6 +151,7 @@ class Instances:
             ControlState(MIGRATION),
             partition=partition,
             trace=self.note,
+            calling=self.elsewhere,
         )
         instance.runtimes.append(runtime)
         self.runtimes[held] = self.holders[service, partition] = runtime

@@ -60,6 +60,10 @@ class Schedule:
     """Share of the calls of Redis whose reply is lost, whether or not they were carried out."""
     amnesia: float = 0.0
     """Probability that Redis loses what it was told last."""
+    remote: bool = False
+    """The handlers of both systems are somewhere else."""
+    trouble: int = 0
+    """Every so many calls of them fail; 0: none."""
 
 
 def _plain(_rng: Chance, drawn: Schedule) -> Schedule:
@@ -129,6 +133,17 @@ def _scopes(rng: Chance, drawn: Schedule) -> Schedule:
     return replace(drawn, scopes=True, epochs=rng.randint(3, 6), warm_up=rng.choice((0, 100)), lag=None)
 
 
+def _elsewhere(rng: Chance, drawn: Schedule) -> Schedule:
+    return replace(
+        drawn,
+        remote=True,
+        trouble=rng.choice((0, 5, 2)),
+        fault=rng.choice((0, 0.012, 0.03)),
+        lag=rng.choice((None, 20)),
+        short=rng.choice((0, 0.1)),
+    )
+
+
 KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _plain,
     _forced,
@@ -139,6 +154,7 @@ KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _rebalance,
     _redis,
     _scopes,
+    _elsewhere,
 )
 """What each kind stresses is its name; `_all` is all at once on one key."""
 

@@ -4,13 +4,14 @@
 to happen late or never it holds back (`held`) or appends itself.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from hal9 import wire
+from hal9.backend.handler import Outcome
 from hal9.control.flags import changed
 from hal9.control.reducer import ControlState, fold
-from hal9.log.effects import Headers, PartitionCore
+from hal9.log.effects import Call, Headers, PartitionCore
 from hal9.testing.memory import MemoryGroup, MemoryLogs, Stored
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import encode
@@ -23,15 +24,24 @@ ROUNDS = 1_000
 
 
 class Stage:
-    """One partition. `held` names logs whose sends do not land."""
+    """One partition. `held` names logs whose sends do not land; `calls`: questions are not answered."""
 
-    def __init__(self, *services: str, partition: int = 0, partitions: int = 1, **casting: Any) -> None:
+    def __init__(
+        self,
+        *services: str,
+        partition: int = 0,
+        partitions: int = 1,
+        calling: Callable[[Call], Sequence[Outcome]] | None = None,
+        **casting: Any,
+    ) -> None:
         self.partition = partition
         self.logs = MemoryLogs()
         self.now_ms = BEGINNING_MS
         self.held: set[str] = set()
         self.groups: dict[str, MemoryGroup] = {}
         self.runtimes: list[MemoryRuntime] = []
+        self.calling = calling
+        """What answers the calls of handlers that are somewhere else."""
         self._makers: dict[str, Callable[[str], PartitionCore]] = cast(partition, partitions, **casting)
         self._routes = 0
         for service in services:
@@ -42,10 +52,15 @@ class Stage:
         group = self.groups.setdefault(service, MemoryGroup())
         name = f"{service}-{group.generation + 1}"
         make, control = self._makers[service], ControlState(MIGRATION)
-        runtime = MemoryRuntime(name, self.logs, make, group, control, partition=self.partition)
+        runtime = MemoryRuntime(name, self.logs, make, group, control, partition=self.partition, calling=self._call)
         runtime.open(self.now_ms)
         self.runtimes.append(runtime)
         return runtime
+
+    def _call(self, call: Call) -> Sequence[Outcome]:
+        if self.calling is None:
+            raise Violation("a call that nobody answers")
+        return self.calling(call)
 
     def run(self, only: Collection[MemoryRuntime] | None = None) -> "Stage":
         """Until nothing moves (`Violation` if that never happens); `only`: these instances and their sends alone."""
@@ -64,7 +79,7 @@ class Stage:
         for name in runtime.acks() if runtime.alive else ():
             runtime.deliver_ack(name, self.now_ms)
             moved = True
-        if runtime.alive and runtime.asks:
+        if runtime.alive and runtime.asks and "calls" not in self.held:
             moved = runtime.answer(self.now_ms) or moved
         if runtime.alive and runtime.behind_control():
             runtime.fold(1000, self.now_ms)

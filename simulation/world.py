@@ -9,15 +9,18 @@ always; and the script of its actions, whole or in part, is a schedule that need
 
 from collections.abc import Callable, Iterable, Mapping
 
+from hal9.backend.handler import as_batch
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.keys import partition_of
 from hal9.testing.memory import MemoryLogs, Name, Stored
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import FLAT, System
+from simulation.applied import AppliedHandler
 from simulation.cast import MIGRATION, SERVICES
 from simulation.chance import Chance
 from simulation.clients import Clients
 from simulation.director import Action, Director, Value
+from simulation.elsewhere import Elsewhere
 from simulation.history import STATE_LOGS, Violation
 from simulation.instances import Instances
 from simulation.invariants import Evidence, check
@@ -63,7 +66,8 @@ class World:
         self.witness = Witness(route_salt, self.plan.partitions, ControlState(MIGRATION))
         self.logs = MemoryLogs(self._landed if trace else self.witness.landed)
         self.clients = Clients(self.logs, self.witness, 100.0 if self.plan.shadow else 0.0)
-        self.instances = Instances(self.logs, self.plan.partitions, self.witness, self.note)
+        elsewhere = Elsewhere(as_batch(AppliedHandler()), self.plan.trouble) if self.plan.remote else None
+        self.instances = Instances(self.logs, self.plan.partitions, self.witness, self.note, elsewhere)
         self.projectors = Projectors(self.logs, self.witness)
         self._calm = False
         self._verbs: dict[str, Verb] = {

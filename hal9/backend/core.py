@@ -8,13 +8,15 @@ sent when all before its marker was executed. The rules are those of `Backend` i
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ClassVar
 
 import msgspec
 
 from hal9 import wire
+from hal9.backend.asking import GIVEN_UP, Asking, Known, Question
 from hal9.backend.execution import Executed, Limits, mutating, read_only, run
-from hal9.backend.handler import BatchHandler, Item, Result
+from hal9.backend.handler import BatchHandler, Item, Missing, Outcome, Result
 from hal9.backend.queues import Queues, Task
 from hal9.backend.responses import Outbox, Response
 from hal9.backend.shadows import Aligned, Shadow, Shadows
@@ -24,7 +26,7 @@ from hal9.compare import RuleBook, tree_differences
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.errors import Poison
 from hal9.keys import is_mark
-from hal9.log.effects import EARLIEST, Commit, Effects, NoTracer, Record, Send, Tracer
+from hal9.log.effects import EARLIEST, Call, Commit, Effects, NoTracer, Record, Send, Tracer
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from schemas.base import FLAT, HIERARCHICAL, System, encode
@@ -49,6 +51,8 @@ class BackendConfig:
     batch: int = 256
     backlog: int = 10_000
     rules: RuleBook = field(default_factory=RuleBook)
+    remote: bool = False
+    """The handler is somewhere else: it is asked by `Effects.calls`, only its `read_only` is used here."""
 
 
 @dataclass(slots=True)
@@ -92,6 +96,7 @@ class BackendCore:
         self._next = dict.fromkeys(self.reads, 0)
         self._replica_end: int | None = None
         self._queues = Queues()
+        self.asking = Asking(config.batch) if config.remote else None
         self._undone: dict[int, None] = {}
         self._marks: deque[tuple[int, Marker]] = deque()
         self._sealing: set[int] = set()
@@ -256,21 +261,62 @@ class BackendCore:
         if self.phase != "serve" or self.effects.restart is not None:
             return
         self._queues.look_again()
-        while keys := self._queues.ready(self.config.batch):
+        while keys := self._queues.ready(self.config.batch if self.asking is None else self.asking.room(now_ms)):
             self._round(keys, now_ms)
         self._seal()
         self._repair()
         self._respond()
 
-    def _round(self, keys: list[bytes], now_ms: float) -> None:
-        """Take the first request of each ready key, run them as one batch."""
-        batch = [task for key in keys if (task := self._take(key)) is not None]
-        items: list[Item] = [(self.store.held(t.key).state, t.request.operation, t.value) for t in batch]
-        for task, result in zip(batch, run(self.handler, items, self._off), strict=True):
+    def _round(self, keys: Iterable[bytes], now_ms: float, known: Known | None = None) -> None:
+        """Take the first request of each ready key, run them as one batch; of a handler elsewhere, what is known."""
+        tasks = [task for key in keys if (task := self._take(key)) is not None]
+        for task in tasks:
+            if task.request.traceparent is not None and task.span is None:
+                task.span, task.request.traceparent = self.tracer.begin(
+                    "process dispatched", task.request.traceparent, {"hal9.operation": task.request.operation}
+                )
+        if self.asking is None:
+            items: list[Item] = [(self.store.held(t.key).state, t.request.operation, t.value) for t in tasks]
+            done = list(zip(tasks, run(self.handler, items, self._off), strict=True))
+        else:
+            done = self._ask(tasks, known or {}, self.asking, now_ms)
+        for task, result in done:
+            self._queues.pop(task.key)
             self._executed(task, result, now_ms)
 
+    def _ask(self, tasks: Sequence[Task], known: Known, asking: Asking, now_ms: float) -> list[tuple[Task, Result]]:
+        """Those whose results are known on the state that their keys have now; the others are asked about."""
+        done: list[tuple[Task, Result]] = []
+        unknown: list[Question] = []
+        for task in tasks:
+            held = self.store.held(task.key)
+            found = known.get(task.offset)
+            if found is not None and found[0] is held:
+                done.append((task, found[1]))
+            elif asking.gives_up(task, now_ms):
+                self._queues.pop(task.key)
+                self._answer(task, GIVEN_UP, NOTHING, self._sequence)
+            else:
+                unknown.append(Question(task, held))
+        questions = unknown[: asking.room(now_ms)]
+        if questions:
+            for question in questions:
+                self._queues.wait_for_answer(question.task.key)
+            asking.asked()
+            items = [(q.held.state, q.task.request.operation, q.task.value) for q in questions]
+            self.effects.calls.append(Call(items, partial(self._heard, questions, asking), self._off))
+        return done
+
+    def _heard(self, questions: Sequence[Question], asking: Asking, outcomes: Sequence[Outcome], now_ms: float) -> None:
+        """The handler answered, or was not reached."""
+        known = asking.heard(questions, outcomes, now_ms)
+        keys = [question.task.key for question in questions]
+        self._queues.answered(keys)
+        self._round(keys, now_ms, known)
+        self._proceed(now_ms)
+
     def _take(self, key: bytes) -> Task | None:
-        """The first request of a key, if it is to be executed now.
+        """The first request of a key, if it is to be executed now; it stays the first one until it is.
 
         Cases, as in the model's `execute`: it waits for a seal; it waits for own changes to be read back; a seal voids
         it already; it is answered from what is kept; its answer is forgotten; it is to be executed.
@@ -283,22 +329,20 @@ class BackendCore:
         if request.after_seal and current.epoch < request.after_seal and current.sequence > self._verified:
             self._queues.wait_for_read_back(key)
             return None
-        self._queues.pop(key)
         if self.validity.sealed(request.epoch, key):
+            self._queues.pop(key)
             self._undone.pop(task.offset, None)
             return None
         if request.operation not in self.handler.read_only:
             kept = self.store.kept.get(request.position)
             if kept is not None:
+                self._queues.pop(key)
                 self._answer(task, Executed(kept.status, kept.error, kept.answer, None), kept.held, kept.held.sequence)
                 return None
             if request.position <= current.position:
+                self._queues.pop(key)
                 self._answer(task, Executed("timeout", "forgotten", None, None), NOTHING, self._sequence)
                 return None
-        if request.traceparent is not None:
-            task.span, request.traceparent = self.tracer.begin(
-                "process dispatched", request.traceparent, {"hal9.operation": request.operation}
-            )
         return task
 
     def _executed(self, task: Task, result: Result, now_ms: float) -> None:
@@ -360,21 +404,55 @@ class BackendCore:
     # ------------------------------------------------------------------ shadows
     def _run_shadows(self, found: Iterable[Aligned], now_ms: float) -> None:
         aligned = list(found)
-        runnable = [a for a in aligned if a.state is not None]
-        items: list[Item] = [
-            (a.state.state, a.shadow.request.operation, a.shadow.value) for a in runnable if a.state is not None
-        ]
-        for a, result in zip(runnable, run(self.handler, items, self._off), strict=True):
-            executed, diff = read_only(result, self.config.limits), None
-            if a.expected is not None and executed.status == "ok" and a.expected.change.answer_status == "ok":
-                diff = self._state_diff(executed.state, a.expected.after.state, a.shadow.request.operation, now_ms)
-            self._shadow_answer(a, executed, diff)
-            if a.shadow.request.twin and a.state is not None:
-                first = executed if a.shadow.mutating else None
-                self._twin(a.shadow.request, a.shadow.key, a.shadow.value, a.state, first, self._sequence)
+        self._run_beside([a for a in aligned if a.state is not None], now_ms)
         for a in aligned:
             if a.state is None:
                 self._shadow_answer(a, Executed("error", INCOMPARABLE, None, None), None)
+
+    def _run_beside(self, runs: Sequence[Aligned | Twin], now_ms: float) -> None:
+        """Shadows and twins: each on a state of its own, at any time."""
+        if self.asking is None:
+            for one, result in zip(runs, run(self.handler, [_beside(one) for one in runs], self._off), strict=True):
+                self._ran(one, result, now_ms)
+            return
+        for one in self.asking.add(runs):
+            self._ran(one, Missing.SLOW, now_ms)
+        self._ask_beside(self.asking, now_ms)
+
+    def _ask_beside(self, asking: Asking, now_ms: float) -> None:
+        taken = asking.take_beside(now_ms)
+        if taken:
+            call = Call([_beside(one) for one in taken], partial(self._heard_beside, taken, asking), self._off)
+            self.effects.calls.append(call)
+
+    def _heard_beside(
+        self, taken: Sequence[Aligned | Twin], asking: Asking, outcomes: Sequence[Outcome], now_ms: float
+    ) -> None:
+        asking.heard_beside(outcomes, now_ms)
+        for one, outcome in zip(taken, outcomes, strict=True):
+            self._ran(one, outcome, now_ms)
+        self._ask_beside(asking, now_ms)
+        self._proceed(now_ms)
+
+    def _ran(self, one: Aligned | Twin, outcome: Outcome, now_ms: float) -> None:
+        if isinstance(one, Aligned):
+            self._shadow_ran(one, outcome, now_ms)
+        elif isinstance(outcome, Missing):
+            self.twins.dropped += 1
+        else:
+            self._twin_ran(one, outcome, now_ms)
+
+    def _shadow_ran(self, a: Aligned, outcome: Outcome, now_ms: float) -> None:
+        if isinstance(outcome, Missing):
+            self._shadow_answer(a, Executed("error", INCOMPARABLE, None, None), None)
+            return
+        executed, diff = read_only(outcome, self.config.limits), None
+        if a.expected is not None and executed.status == "ok" and a.expected.change.answer_status == "ok":
+            diff = self._state_diff(executed.state, a.expected.after.state, a.shadow.request.operation, now_ms)
+        self._shadow_answer(a, executed, diff)
+        if a.shadow.request.twin and a.state is not None:
+            first = executed if a.shadow.mutating else None
+            self._twin(a.shadow.request, a.shadow.key, a.shadow.value, a.state, first, self._sequence)
 
     def _shadow_answer(self, aligned: Aligned, executed: Executed, diff: bytes | None) -> None:
         shadow, held = aligned.shadow, aligned.state or NOTHING
@@ -393,18 +471,15 @@ class BackendCore:
             twin = Twin(request, key, value, before, first.state if first is not None and ok else None, ok, needs)
             self.twins.add(twin, len(self._queues) + len(self._outbox))
 
-    def _run_twins(self, now_ms: float) -> None:
-        twins = self.twins.take()
-        items: list[Item] = [(t.before.state, t.request.operation, t.value) for t in twins]
-        for t, result in zip(twins, run(self.handler, items), strict=True):
-            executed, diff = read_only(result, self.config.limits), None
-            if t.compared and executed.status == "ok":
-                diff = self._state_diff(t.after, executed.state, t.request.operation, now_ms)
-            status, error, answer = executed.status, executed.error, executed.answer
-            version = t.before.version
-            self._outbox.add(
-                Response(t.needs, t.request, t.key, b"twin", status, error, answer, t.before, version, diff=diff)
-            )
+    def _twin_ran(self, t: Twin, result: Result, now_ms: float) -> None:
+        executed, diff = read_only(result, self.config.limits), None
+        if t.compared and executed.status == "ok":
+            diff = self._state_diff(t.after, executed.state, t.request.operation, now_ms)
+        status, error, answer = executed.status, executed.error, executed.answer
+        version = t.before.version
+        self._outbox.add(
+            Response(t.needs, t.request, t.key, b"twin", status, error, answer, t.before, version, diff=diff)
+        )
 
     def _state_diff(self, ours: object, theirs: object, operation: str, now_ms: float) -> bytes:
         """What the owner's state and ours differ in, as JSON of at most 4 KiB."""
@@ -457,7 +532,7 @@ class BackendCore:
         if self.phase != "serve":
             return
         self._run_shadows(self.shadows.expire(now_ms), now_ms)
-        self._run_twins(now_ms)
+        self._run_beside(self.twins.take(), now_ms)
         self.store.expire(now_ms)
         while self._deleted and self._deleted[0][0] <= now_ms - self.config.answers_ms:
             _, key, version = self._deleted.popleft()
@@ -510,6 +585,13 @@ class BackendCore:
         token: object = None,
     ) -> None:
         self.effects.sends.append(Send(log, key, value, headers, token))
+
+
+def _beside(one: Aligned | Twin) -> Item:
+    """What the handler is given for it."""
+    if isinstance(one, Twin):
+        return one.before.state, one.request.operation, one.value
+    return one.state.state if one.state is not None else None, one.shadow.request.operation, one.shadow.value
 
 
 class FlatCore(BackendCore):

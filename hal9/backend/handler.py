@@ -1,6 +1,7 @@
 """What a user writes: `(state, operation, value) -> (state, answer)`, pure and deterministic."""
 
 from collections.abc import Callable, Collection, Sequence
+from enum import Enum
 from typing import Any, Protocol, cast, runtime_checkable
 
 from schemas.state import ArchitectureLayer
@@ -19,6 +20,18 @@ class Refused(Exception):
 
 
 Result = tuple[State | None, bytes] | Refused
+
+
+class Missing(Enum):
+    """Why there is no result of a handler that is somewhere else. Nothing was applied: a handler has no effects."""
+
+    UNREACHED = "unreached"
+    """It could not be asked."""
+    SLOW = "slow"
+    """It did not answer in time."""
+
+
+Outcome = Result | Missing
 
 
 class Handler(Protocol):

@@ -1,6 +1,7 @@
 """Requests that a system has read and not executed yet: in order per key, and why a key waits. Pure."""
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from hal9.wire import Dispatched
@@ -18,7 +19,7 @@ class Task:
 
 
 class Queues:
-    """The requests of one partition. A key is ready, or waits for a seal, or for own changes to be read back."""
+    """The requests of one partition. A key is ready, or waits (for a seal, a read-back, an answer)."""
 
     def __init__(self) -> None:
         self._queues: dict[bytes, deque[Task]] = {}
@@ -67,6 +68,14 @@ class Queues:
         """The key waits until own changes of it were read back."""
         del self._ready[key]
         self._unverified[key] = None
+
+    def wait_for_answer(self, key: bytes) -> None:
+        """The key waits until its first request was answered by a handler that is somewhere else."""
+        del self._ready[key]
+
+    def answered(self, keys: Iterable[bytes]) -> None:
+        """The handler answered, or could not be asked."""
+        self._ready.update(dict.fromkeys(keys))
 
     def seal_read(self, epoch: int) -> None:
         """`seal(epoch)` was read."""

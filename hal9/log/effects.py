@@ -5,12 +5,14 @@ leaves its effects in attributes that a runtime drains. The same cores run on Ka
 (`hal9.testing`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from hal9.backend.handler import Item, Outcome
     from hal9.control.reducer import ControlState
+    from schemas.state import ArchitectureLayer
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -90,6 +92,16 @@ class NoTracer:
         """Nothing to end."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Call:
+    """Items for a handler that is somewhere else; `then(outcomes, now_ms)`, one outcome each, while the core lives."""
+
+    items: "Sequence[Item]"
+    then: "Callable[[Sequence[Outcome], float], None]"
+    off: "frozenset[ArchitectureLayer]" = frozenset()
+    """Architecture layers that are switched off."""
+
+
 @dataclass(slots=True)
 class Effects:
     """What a core asks of its runtime; the runtime empties it after every call."""
@@ -99,6 +111,8 @@ class Effects:
     """Logs whose end offset the core wants to know; answered by `PartitionCore.end`."""
     scan: list[tuple[str, int, int]] = field(default_factory=list)
     """(log, from, to): read a range beside the normal position; answered by `PartitionCore.scanned`."""
+    calls: list[Call] = field(default_factory=list)
+    """To be answered in any order, at any time, or never if the incarnation ends."""
     restart: str | None = None
     """A reason: drop this incarnation and take the partition over again, with new claims."""
 

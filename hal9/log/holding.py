@@ -12,13 +12,14 @@ from aiokafka import TopicPartition
 from hal9.log.appender import Appender
 from hal9.log.clock import Clock
 from hal9.log.cursor import Cursor, always
-from hal9.log.effects import EARLIEST, Commit, PartitionCore, Send
+from hal9.log.effects import EARLIEST, Call, Commit, PartitionCore, Send
 from hal9.log.fetching import Fetching
 from hal9.log.tail import Acked, Tail
 from hal9.log.watchdog import Pulse
 from hal9.topics import Topics
 
 if TYPE_CHECKING:
+    from hal9.backend.handler import Outcome
     from hal9.control.reducer import ControlState
 
 CHUNK = 500
@@ -34,6 +35,10 @@ class Keeper(Protocol):
 
     def ask_end(self, holding: "Holding", log: str, then: Callable[[int], None]) -> None:
         """Find the end of a log."""
+        ...
+
+    def call(self, holding: "Holding", call: Call) -> None:
+        """Carry out a call of its core; `Holding.called` takes the answer."""
         ...
 
     def restart(self, holding: "Holding", reason: str) -> None:
@@ -212,6 +217,12 @@ class Holding:
             self._keeper.ask_end(self, log, partial(self.grown, log))
         self._read_or_rest(log)
 
+    def called(self, call: Call, outcomes: "Sequence[Outcome]") -> None:
+        """A call of the core was answered."""
+        if not self.dropped:
+            call.then(outcomes, self._clock.precise_ms())
+            self._drain()
+
     def tick(self) -> None:
         """Time passes."""
         self.core.tick(self._clock.precise_ms())
@@ -236,6 +247,10 @@ class Holding:
             scans, effects.scan = effects.scan, []
             for log, start, end in scans:
                 self._scans.append((log, self._open(log, max(start, 0), end=end)))
+        if effects.calls:
+            calls, effects.calls = effects.calls, []
+            for call in calls:
+                self._keeper.call(self, call)
         if effects.restart is not None:
             reason, effects.restart = effects.restart, None
             self._keeper.restart(self, reason)

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from hal9.errors import Poison, Transient, Unreachable
 from hal9.log.appender import Appender
 from hal9.log.batches import Damaged
+from hal9.log.calling import Calling, Calls
 from hal9.log.clock import Clock
 from hal9.log.committing import Committing
 from hal9.log.cursor import Cursor
@@ -56,6 +57,8 @@ class Hooks:
 
     before_tick: Callable[[Mapping[int, PartitionCore]], None] = lambda _cores: None
     each_second: Callable[[Mapping[int, PartitionCore]], None] = lambda _cores: None
+    calling: Calling | None = None
+    """What carries out the calls of its cores."""
 
 
 class Runtime:
@@ -90,6 +93,8 @@ class Runtime:
         self._stopping, self._finished = asyncio.Event(), asyncio.Event()
         self._fetching = Fetching(kafka, self._moved, self._unreadable)
         self._ends = Ends(self._fetching, topics)
+        self._calls = Calls(self._hooks.calling)
+        self.call = self._calls.make
         self._appender = Appender(kafka, topics, self.clock)
         state = (lambda: control.state) if control is not None else (lambda: None)
         made = Service(kafka, topics, group, core_type, make_core, state)
@@ -163,6 +168,7 @@ class Runtime:
                 self._tick(),
                 self.partitions.take_over(),
                 self._ends.run(),
+                self._calls.run(),
                 self._keep(),
                 self._watch_control(),
                 self._until_stopped(),

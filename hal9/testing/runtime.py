@@ -8,11 +8,12 @@ record and drops the state before it. Every step is a method, so a test or a see
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from hal9.backend.handler import Outcome
 from hal9.control.reducer import ControlState, fold
-from hal9.log.effects import EARLIEST, PartitionCore, Send
+from hal9.log.effects import EARLIEST, Call, PartitionCore, Send
 from hal9.testing.memory import MemoryGroup, MemoryLogs, Name
 
 UNKNOWN = -1
@@ -40,6 +41,7 @@ class _Incarnation:
     tails: dict[str, _Tail] = field(default_factory=dict)
     ends: list[str] = field(default_factory=list)
     scans: deque[tuple[str, int, int]] = field(default_factory=deque)
+    calls: deque[Call] = field(default_factory=deque)
 
 
 class MemoryRuntime:
@@ -59,6 +61,7 @@ class MemoryRuntime:
         *,
         partition: int = 0,
         trace: Callable[[str], None] = lambda _: None,
+        calling: Callable[[Call], Sequence[Outcome]] | None = None,
     ) -> None:
         self.name, self.partition = name, partition
         self.alive, self.paused = True, False
@@ -66,6 +69,7 @@ class MemoryRuntime:
         self.restarts: list[str] = []
         self._logs, self._make_core, self._group, self._trace = logs, make_core, group, trace
         self._generation = group.join()
+        self._calling = calling
         self._control = control
         self._acks: dict[Name, deque[tuple[Send, int, int, int]]] = {}
         self._now: _Incarnation | None = None
@@ -126,8 +130,9 @@ class MemoryRuntime:
             self.outgoing.setdefault(name, deque()).append((send, held.number))
         held.ends.extend(effects.ask_end)
         held.scans.extend(effects.scan)
+        held.calls.extend(effects.calls)
         reason, effects.restart = effects.restart, None
-        effects.sends, effects.ask_end, effects.scan = [], [], []
+        effects.sends, effects.ask_end, effects.scan, effects.calls = [], [], [], []
         if reason is None:
             return
         self._trace(f"-- {self.name} {'takes over again' if self.current else 'stops'}: {reason}")
@@ -238,11 +243,11 @@ class MemoryRuntime:
 
     @property
     def asks(self) -> bool:
-        """Whether the core has asked for an end or a scan."""
-        return bool(self._held.ends or self._held.scans)
+        """Whether the core has asked for an end or a scan, or called a handler."""
+        return bool(self._held.ends or self._held.scans or self._held.calls)
 
     def answer(self, now_ms: int, count: int = 1000) -> bool:
-        """Answer one question for an end or one piece of a scan; False if none is open."""
+        """Answer one question for an end, one piece of a scan or one call; False if none is open."""
         held = self._held
         if held.ends:
             log = held.ends.pop(0)
@@ -253,6 +258,11 @@ class MemoryRuntime:
             if piece < until:
                 held.scans.appendleft((log, piece, until))
             held.core.scanned(log, self._logs[self._name(log)].read(start, piece), piece, now_ms)
+        elif held.calls and self._calling is not None:
+            # With more than one under way, the size decides which: a script stays a list of plain values.
+            held.calls.rotate(-count)
+            call = held.calls.popleft()
+            call.then(self._calling(call), now_ms)
         else:
             return False
         self._drain(now_ms)
