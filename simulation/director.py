@@ -185,16 +185,17 @@ class Director:
     # ------------------------------------------------------------------ what they do
     def _move(self) -> Iterator[Action]:
         """One instance acts (a few steps), or one send lands."""
-        weights = self._weights
+        weights, slow = self._weights, self._plan.slow
         actors: list[tuple[MemoryRuntime | None, Action]] = []
         weighed: list[float] = []
         for name, runtime in self._instances.runtimes.items():
             if runtime.alive and not runtime.paused:
                 actors.append((runtime, ()))
                 weighed.append(weights[name])
+            haste = 0.05 if slow is not None and name.startswith(slow) else 1.5
             for to in runtime.outgoing:
                 actors.append((None, ("land", name, *to)))
-                weighed.append(1.5 * weights[name, to])
+                weighed.append(haste * weights[name, to])
         for name, wreck in self._instances.wrecks.items():
             for to in wreck.outgoing:
                 actors.append((None, ("land", name, *to)))

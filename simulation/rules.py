@@ -3,7 +3,7 @@
 A search without one of them must find harm: that tests the search, and shows what the rule is for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +14,26 @@ from hal9.backend.responses import Outbox, Response
 from hal9.control.route import Route, Spans
 from hal9.log.effects import Record
 from hal9.log.validity import Kind, Validity
+from schemas.base import System
+from schemas.state import Seal
+from services.migrator.backfill import Backfill
 from services.migrator.core import MigratorCore
+from services.migrator.projection import Projection
+from services.router.core import RouterCore
+from services.router.entry import Entry
 from services.router.handover import Handover
+from services.router.identities import Identities, Known
+from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
+from services.router.passed import Passed
+from simulation.memory_redis import MemoryRedis
 
 Patch = Callable[[type, str, Callable[..., Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What it says, the kind of schedule that stresses it (`schedule.KINDS`), and how it is taken away."""
+    """What it says, the kind of schedule that stresses it most (`schedule.KINDS`), and how it is taken away."""
 
     says: str
     kind: int
@@ -59,7 +69,8 @@ def without(*names: str) -> Iterator[None]:
             setattr(owner, name, original)
 
 
-@_rule("claims", 2)
+# ---------------------------------------------------------------------- what counts
+@_rule("claims", 6)
 def _claims(patch: Patch) -> None:
     """Records of an older term than the newest claim are void."""
     feed = Validity.feed
@@ -78,7 +89,8 @@ def _seals(patch: Patch) -> None:
     patch(Validity, "sealed", lambda *_: False)
 
 
-@_rule("after-seal", 1)
+# ---------------------------------------------------------------------- the systems
+@_rule("after-seal", 5)
 def _opening(patch: Patch) -> None:
     """A request of a moved key waits for the seal in the replica log."""
     add = Queues.add
@@ -90,7 +102,22 @@ def _opening(patch: Patch) -> None:
     patch(Queues, "add", at_once)
 
 
-@_rule("read-back", 2)
+@_rule("own-changes", 1)
+def _own_changes(patch: Patch) -> None:
+    """A request of a moved key waits until own changes of it from before the move were read back."""
+    take = BackendCore._take
+
+    def at_once(self: BackendCore, key: bytes) -> Task | None:
+        verified, self._verified = self._verified, 1 << 60
+        try:
+            return take(self, key)
+        finally:
+            self._verified = verified
+
+    patch(BackendCore, "_take", at_once)
+
+
+@_rule("read-back", 1)
 def _read_back(patch: Patch) -> None:
     """An answer leaves only when its change was read back as valid."""
     true_by = Outbox.true_by
@@ -101,7 +128,7 @@ def _read_back(patch: Patch) -> None:
     patch(Outbox, "true_by", at_once)
 
 
-@_rule("positions", 2)
+@_rule("positions", 5)
 def _positions(patch: Patch) -> None:
     """A position is applied once."""
     take = BackendCore._take
@@ -118,16 +145,16 @@ def _positions(patch: Patch) -> None:
     patch(BackendCore, "_take", again)
 
 
-@_rule("waiting-keys", 1)
-def _waiting_keys(patch: Patch) -> None:
-    """A key waits in the router while one of its requests is in flight from before a move."""
-    patch(Handover, "holds", lambda *_: False)
+@_rule("kept-answers", 4)
+def _kept_answers(patch: Patch) -> None:
+    """A position that was applied is answered from what is kept."""
+    take = BackendCore._take
 
+    def forgetful(self: BackendCore, key: bytes) -> Task | None:
+        self.store.kept.clear()
+        return take(self, key)
 
-@_rule("second-dispatch", 1)
-def _second_dispatch(patch: Patch) -> None:
-    """Requests of moved keys that are unanswered when their epoch settles are dispatched again."""
-    patch(Handover, "take_back", lambda *_: [])
+    patch(BackendCore, "_take", forgetful)
 
 
 @_rule("repair", 3)
@@ -136,9 +163,53 @@ def _repair(patch: Patch) -> None:
     patch(BackendCore, "_repair", lambda _: None)
 
 
-@_rule("low-watermark", 2)
+# ---------------------------------------------------------------------- the router
+@_rule("waiting-keys", 5)
+def _waiting_keys(patch: Patch) -> None:
+    """A key waits in the router while one of its requests is in flight from before a move."""
+    patch(Handover, "holds", lambda *_: False)
+
+
+@_rule("second-dispatch", 4)
+def _second_dispatch(patch: Patch) -> None:
+    """Requests of moved keys that are unanswered when their epoch settles are dispatched again."""
+    patch(Handover, "take_back", lambda *_: [])
+
+
+@_rule("misplaced", 6)
+def _misplaced(patch: Patch) -> None:
+    """A request on the wrong partition is moved to the right one."""
+    of = KeyBook.of
+
+    def at_home(self: KeyBook, key: bytes) -> Key:
+        known = of(self, key)
+        known.misplaced_to = None
+        return known
+
+    patch(KeyBook, "of", at_home)
+
+
+@_rule("one-id", 5)
+def _one_id(patch: Patch) -> None:
+    """A repeated id is the same request, also while the first one is in flight."""
+    first = Identities.first
+
+    def answered(self: Identities, key: bytes | None, name: str) -> Known | None:
+        known = first(self, key, name)
+        return known if known is not None and known.headers is not None else None
+
+    patch(Identities, "first", answered)
+
+
+@_rule("earlier-answers", 5)
+def _earlier_answers(patch: Patch) -> None:
+    """A successor reads the answers that its predecessors gave before it serves."""
+    patch(RouterCore, "end", lambda self, _log, _offset, now_ms: self._serve(now_ms))
+
+
+@_rule("low-watermark", 1)
 def _low_watermark(patch: Patch) -> None:
-    """The router commits no request that waits."""
+    """The router commits no request that waits, is not read back, or whose answer is unacknowledged."""
     patch(Ledger, "requests", lambda _self, position, _waiting: position)
 
 
@@ -154,7 +225,97 @@ def _reach(patch: Patch) -> None:
     patch(Route, "reach", lambda self, *_: self.bound)
 
 
-@_rule("copied-seals", 2)
-def _copied_seals(patch: Patch) -> None:
+@_rule("commit-read-back", 1)
+def _commit_read_back(patch: Patch) -> None:
+    """The router commits no request whose dispatch was sent but not read back."""
+
+    def sent(self: Ledger, position: int, waiting: Iterable[Entry]) -> int:
+        return min([position, *(entry.position for entry in waiting), *self.unacked])
+
+    patch(Ledger, "requests", sent)
+
+
+@_rule("id-window", 3)
+def _id_window(patch: Patch) -> None:
+    """The router commits nothing of `dispatched` that is within the id window."""
+    dispatched = Ledger.dispatched
+
+    def long_ago(self: Ledger, entry: Entry, offset: int, _now_ms: float) -> None:
+        dispatched(self, entry, offset, -1e12)
+
+    patch(Ledger, "dispatched", long_ago)
+
+
+@_rule("proven-responses", 1)
+def _proven_responses(patch: Patch) -> None:
+    """Responses are passed over for good only once an own record, sent later, was read back."""
+
+    def read(_self: Passed, positions: Mapping[str, int]) -> Mapping[str, int]:
+        return positions
+
+    patch(Passed, "at", read)
+
+
+# ---------------------------------------------------------------------- the migrator
+@_rule("backfill-before-seal", 5)
+def _backfill_before_seal(patch: Patch) -> None:
+    """Flat's seal is copied when all that moves with it, the cold too, is in the replica or on its way there."""
+    patch(Backfill, "covers", lambda *_: True)
+
+
+@_rule("settled-read-back", 1)
+def _settled_read_back(patch: Patch) -> None:
+    """`settled` is said when the copies of both seals were read back."""
+    copy_seal = MigratorCore._copy_seal
+
+    def at_once(self: MigratorCore, system: System, offset: int, seal: Seal) -> None:
+        copy_seal(self, system, offset, seal)
+        self._seals_read_back[system][seal.route.epoch] = self._seals[system][seal.route.epoch]
+
+    patch(MigratorCore, "_copy_seal", at_once)
+
+
+@_rule("copies-read-back", 1)
+def _copied(patch: Patch) -> None:
     """The migrator commits a source only when its copy, a seal's too, is read back."""
     patch(MigratorCore, "_is_cold", lambda *_: True)
+
+
+@_rule("repair-of-copies", 3)
+def _repair_of_copies(patch: Patch) -> None:
+    """A copy is appended again when a void record lies after it."""
+    patch(MigratorCore, "_repair", lambda _: None)
+
+
+# ---------------------------------------------------------------------- Redis
+@_rule("redis-fence", 7)
+def _redis_fence(patch: Patch) -> None:
+    """A call is refused unless it continues the position that stands in Redis."""
+    evaluate = MemoryRedis.evaluate
+
+    def unfenced(self: MemoryRedis, keys: Sequence[str], arguments: Sequence[str | bytes | int]) -> bytes:
+        topic = str(arguments[0])
+        stored = self.hmget(keys[0], [topic])[0] or b""
+        return evaluate(self, keys, [topic, stored, *arguments[2:]])
+
+    patch(MemoryRedis, "evaluate", unfenced)
+
+
+@_rule("redis-versions", 7)
+def _redis_versions(patch: Patch) -> None:
+    """A key in Redis is set only to a newer version: two logs write to it."""
+    evaluate = MemoryRedis.evaluate
+
+    def any_version(self: MemoryRedis, keys: Sequence[str], arguments: Sequence[str | bytes | int]) -> bytes:
+        if (self.hmget(keys[0], [str(arguments[0])])[0] or b"") == str(arguments[1]).encode():
+            for key in keys[1:]:
+                self.hashes.pop(key, None)
+        return evaluate(self, keys, arguments)
+
+    patch(MemoryRedis, "evaluate", any_version)
+
+
+@_rule("redis-look", 7)
+def _redis_look(patch: Patch) -> None:
+    """A projector at rest looks whether Redis still has what it was told."""
+    patch(Projection, "stands", lambda *_: True)

@@ -39,6 +39,8 @@ class Schedule:
     """Probability that the clock leaps by seconds."""
     warm_up: int = 0
     """Steps before the migrator is started for the first time: what was written by then is cold."""
+    slow: System | None = None
+    """A system whose records take long to land."""
     dead: System | None = None
     """A system that never comes back once the drain begins."""
     shadow: bool = False
@@ -71,7 +73,15 @@ def _plain(_rng: Chance, drawn: Schedule) -> Schedule:
 
 
 def _forced(rng: Chance, drawn: Schedule) -> Schedule:
-    return replace(drawn, force=0.5, epochs=4, keys=KEYS[:2], steps=300, jump=rng.choice((0, 0.01)))
+    return replace(
+        drawn,
+        force=0.5,
+        epochs=rng.randint(4, 6),
+        keys=KEYS[: rng.choice((1, 2))],
+        steps=300,
+        jump=rng.choice((0, 0.01)),
+        slow=rng.choice((None, FLAT, HIERARCHICAL)),
+    )
 
 
 def _faults(_rng: Chance, drawn: Schedule) -> Schedule:

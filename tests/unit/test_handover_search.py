@@ -12,7 +12,7 @@ from simulation.rules import RULES, without
 from simulation.schedule import KINDS
 from simulation.search import one
 
-SEEDS_PER_KIND = 50
+SEEDS_PER_KIND = 40
 ENOUGH = 1_500
 """Seeds within which the search must miss a rule that was taken away."""
 
