@@ -1,11 +1,12 @@
 """`hal9 state`: the state of a neuron in both systems, and a full comparison of both stores and Redis."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from hal9.cli.exits import NOT_ACHIEVED, perform
-from hal9.cli.options import Config, Format, Output, Timeout, settings_for
+from hal9.cli.options import Config, DryRun, Format, Output, Timeout, actor, settings_for
 
 state_app = typer.Typer(name="state", help="The state of the neurons.", no_args_is_help=True)
 
@@ -82,3 +83,41 @@ def verify(
         show_one(row, output)
     if not report.stores_equal:
         raise typer.Exit(NOT_ACHIEVED)
+
+
+@state_app.command(epilog="Example: hal9 state load states.jsonl --dry-run")
+def load(
+    file: Annotated[Path, typer.Argument(help='Lines of JSON: {"key": ..., "state": {...}}.')],
+    system: Annotated[str, typer.Option("--system", help="Whose state it becomes: flat, or hierarchical.")] = "flat",
+    config: Config = None,
+    output: Format = Output.TABLE,
+    timeout: Timeout = 300.0,
+    dry_run: DryRun = False,
+) -> None:
+    """Load states into a system that does not run yet; refused (4) if it runs, or holds one of the keys."""
+    from dataclasses import asdict
+
+    from hal9.backend.loading import Loaded, Loader
+    from hal9.cli.results import show_one
+    from hal9.cli.state_lines import read_states
+    from hal9.connection import reach_kafka
+    from hal9.errors import ConfigError
+    from schemas.base import FLAT, HIERARCHICAL
+
+    name = {str(one): one for one in (FLAT, HIERARCHICAL)}.get(system)
+    if name is None:
+        raise ConfigError(f"there is no system {system!r}: it is flat or hierarchical")
+    settings = settings_for(config, timeout)
+    try:
+        with file.open("rb") as lines:
+            states = read_states(lines)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+
+    async def work() -> Loaded:
+        await reach_kafka(settings.kafka)
+        return await Loader(settings, name, deadline_s=timeout).load(states, dry_run=dry_run)
+
+    done = perform(work(), timeout + settings.kafka.wait_s)
+    what = "would be loaded" if dry_run else "loaded"
+    show_one({"who": actor(), "what": f"{what} into {system}", "epoch": "not changed by it", **asdict(done)}, output)

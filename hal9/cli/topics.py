@@ -1,9 +1,16 @@
-"""`hal9 topics`: make the topics, or say how they differ from what is declared."""
+"""`hal9 topics`: make them, say how they differ from what is declared, take the requests over, give them back."""
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hal9.cli.exits import NOT_ACHIEVED, perform
-from hal9.cli.options import Config, DryRun, Format, Output, Timeout, settings_for
+from hal9.cli.options import Config, DryRun, Format, Output, Timeout, actor, settings_for
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hal9.log.positions import Position
 
 topics_app = typer.Typer(name="topics", help="The Kafka topics.", no_args_is_help=True)
 
@@ -64,3 +71,61 @@ def check(config: Config = None, output: Format = Output.TABLE, timeout: Timeout
         typer.echo("every topic is as declared")
     if problems:
         raise typer.Exit(NOT_ACHIEVED)
+
+
+@topics_app.command(epilog="Example: hal9 topics adopt --from-group orders --dry-run")
+def adopt(
+    from_group: Annotated[str, typer.Option("--from-group", help="Consumer group of who reads the requests today.")],
+    config: Config = None,
+    output: Format = Output.TABLE,
+    timeout: Timeout = 60.0,
+    dry_run: DryRun = False,
+) -> None:
+    """Have the router begin where a consumer group ended; refused (4) while either has members."""
+    import time
+
+    from hal9.connection import reach_kafka
+    from hal9.log.positions import HandingOver
+    from hal9.topics import Topics
+
+    settings = settings_for(config, timeout)
+
+    async def work() -> "list[Position]":
+        await reach_kafka(settings.kafka)
+        handing = HandingOver(settings.kafka, Topics.of(settings.topics), deadline_s=timeout)
+        return await handing.adopt(from_group, time.time_ns() // 1_000_000, dry_run=dry_run)
+
+    _show_positions(perform(work(), timeout + settings.kafka.wait_s), output, dry_run=dry_run)
+
+
+@topics_app.command(epilog="Example: hal9 topics release --to-group orders")
+def release(
+    to_group: Annotated[str, typer.Option("--to-group", help="Consumer group of who reads the requests from now on.")],
+    config: Config = None,
+    output: Format = Output.TABLE,
+    timeout: Timeout = 60.0,
+    dry_run: DryRun = False,
+) -> None:
+    """Have a consumer group begin where the router ended; refused (4) while either has members or work is under way."""
+    from hal9.connection import reach_kafka
+    from hal9.log.positions import HandingOver
+    from hal9.topics import Topics
+
+    settings = settings_for(config, timeout)
+
+    async def work() -> "list[Position]":
+        await reach_kafka(settings.kafka)
+        handing = HandingOver(settings.kafka, Topics.of(settings.topics), deadline_s=timeout)
+        return await handing.release(to_group, dry_run=dry_run)
+
+    _show_positions(perform(work(), timeout + settings.kafka.wait_s), output, dry_run=dry_run)
+
+
+def _show_positions(found: "Sequence[Position]", output: Output, *, dry_run: bool) -> None:
+    from dataclasses import asdict
+
+    from hal9.cli.results import show_one, show_rows
+
+    if dry_run and output is Output.TABLE:
+        show_one({"who": actor(), "what": "nothing yet: this would be done", "epoch": "not changed by it"}, output)
+    show_rows([asdict(one) for one in found], output)
