@@ -90,8 +90,9 @@ class RuleBook:
         return found if found is not None else self._nodes[of, None]
 
     def ended(self, now_ms: float) -> list[Rule]:
-        """Rules that are dead."""
-        return [rule for rule in self.rules if rule.until_ms is not None and rule.until_ms <= now_ms]
+        """Rules that are dead, in the order in which they ended."""
+        dead = [rule for rule in self.rules if rule.until_ms is not None and rule.until_ms <= now_ms]
+        return sorted(dead, key=lambda rule: rule.until_ms or 0)
 
 
 def _holds(rule: Rule, side: Side, operation: str | None) -> bool:

@@ -60,7 +60,7 @@ class RouterRole:
         self._metrics = OutcomeMetrics(context.metrics)
         self._runtime: Runtime | None = None
         self._diverged: dict[str, int] = {}
-        self._dropped = 0
+        self._dropped = self._ended = 0
         settings = context.settings
         limits = settings.router
         self._statuses = StatusFollower(settings.kafka, context.topics.name("status"), clock=context.clock)
@@ -120,6 +120,10 @@ class RouterRole:
             counter = self._context.metrics.counter(DIVERGENCES, kind=kind)
             counter.inc(count - self._diverged.get(kind, 0))
             self._diverged[kind] = count
+        ended = self._config.rules.ended(self._context.clock.now_ms())
+        for rule in ended[self._ended :]:
+            _log.warning("comparison_rule_ended", rule=rule.label, owner=rule.owner)
+        self._ended = len(ended)
         self._context.metrics.counter(TWINS_DROPPED).inc(self._book.twins_dropped - self._dropped)
         self._dropped = self._book.twins_dropped
         key = self._context.settings.migration.id.encode()

@@ -45,6 +45,14 @@ def test_a_file_says_what_holds_where() -> None:
     assert (four.of, four.segments, four.path) == ("state", ("memory", Wild.ANY), "memory.**")
 
 
+def test_the_example_of_the_page_can_be_used_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "comparison.md").read_text(encoding="utf-8")
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    assert {rule.action for rule in parse(text, "docs/comparison.md").rules} == {
+        "tolerance", "multiset", "ignore", "redact",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
