@@ -89,26 +89,34 @@ class Walk:
             self._plain(a, b, node, path, depth, tolerant.tolerance if tolerant else self._default, tolerant)
 
     def _maps(self, a: dict[object, object], b: dict[object, object], node: Node, path: Path, depth: int) -> None:
-        step, compare = node.step, self.compare
-        if not (set(map(type, a)) <= _TEXT and set(map(type, b)) <= _TEXT):
+        if not set(map(type, a)) <= _TEXT:
             self._odd_maps(a, b, node, path, depth)
             return
-        named, common = node.named, 0
+        keys = list(a)
+        if keys == list(b):
+            self._same_keys(a, b, node, path, depth)
+            return
+        if not set(map(type, b)) <= _TEXT:
+            self._odd_maps(a, b, node, path, depth)
+            return
+        for key in [*keys, *(key for key in b if key not in a)]:
+            name, left, right = str(key), a.get(key, MISSING), b.get(key, MISSING)
+            self.compare(left, right, node.step(name), (path, name), depth + 1)
+
+    def _same_keys(self, a: dict[object, object], b: dict[object, object], node: Node, path: Path, depth: int) -> None:
+        """Maps with the same keys of text in the same order, as two runs of one program make them."""
+        step, compare, named = node.step, self.compare, node.named
         within = node.rest.tolerance(self._default, self._now_ms)
         relative, absolute = (within.relative, within.absolute) if within is not None else (0.0, 0.0)
-        for key, left in a.items():
-            right = b.get(key, MISSING)
-            common += right is not MISSING
-            if left.__class__ is float and right.__class__ is float and within is not None and key not in named:
-                if left == right or isclose(left, right, rel_tol=relative, abs_tol=absolute):
+        for (key, left), right in zip(a.items(), b.values(), strict=True):
+            if left.__class__ is float and right.__class__ is float:
+                if left == right:
+                    continue
+                if within is not None and isclose(left, right, rel_tol=relative, abs_tol=absolute) and key not in named:
                     continue
             elif left is right:
                 continue
             compare(left, right, step(key), (path, key), depth + 1)  # type: ignore[arg-type]  # all are text
-        if common < len(b):
-            for key, right in b.items():
-                if key not in a:
-                    compare(MISSING, right, step(key), (path, key), depth + 1)  # type: ignore[arg-type]
 
     def _odd_maps(self, a: dict[object, object], b: dict[object, object], node: Node, path: Path, depth: int) -> None:
         """Keys that are no text: by kind and value, since 1 is not true, and not-a-number is itself."""
