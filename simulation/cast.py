@@ -33,7 +33,6 @@ def cast(
     to_unit: Callable[[Tree], Tree] = _as_it_is,
     to_neuron: Callable[[Tree], Tree] = _as_it_is,
     protection: Protection | None = None,
-    twins: int = 0,
     remote: bool = False,
 ) -> dict[str, Callable[[str], PartitionCore]]:
     """Per service what makes a core of it, given the name of the incarnation; `remote`: handlers are called."""
@@ -53,7 +52,6 @@ def cast(
             OutcomeBook(name),
             limits,
             protection=protection or Protection(),
-            twin_bound=twins,
         )
         return RouterCore(partition, config)
 

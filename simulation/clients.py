@@ -88,9 +88,10 @@ class Clients:
         return True
 
     def flag(self, assignment: str, now_ms: int) -> bool:
-        """Somebody sets a flag, after a new start if it was rolled back."""
+        """Somebody sets a flag, after a new start if it was rolled back; with shadows, flat runs twins from then on."""
         self._begin(now_ms)
         control = self._witness.control
+        assignments = [assignment, "twin=100"] if self._shadow else [assignment]
         self._append(
             SetFlags(
                 id=self._id(),
@@ -98,7 +99,7 @@ class Clients:
                 actor="world",
                 at_ms=now_ms,
                 expected_epoch=control.epoch,
-                flags=changed(control.flags, [assignment]),
+                flags=changed(control.flags, assignments),
             )
         )
         return True

@@ -13,7 +13,7 @@ from hal9.keys import bucket_of
 from hal9.log.effects import Commit
 from hal9.log.validity import Validity
 from hal9.testing.memory import Name, Stored
-from schemas.base import SYSTEMS, System, Tree, decode, other
+from schemas.base import FLAT, SYSTEMS, System, Tree, decode, other
 from schemas.control import Settled
 from schemas.reports import Divergence, divergence_decoder
 from simulation.applied import answered, applied
@@ -173,8 +173,14 @@ class Witness:
     # ------------------------------------------------------------------ answers
     def _system_answer(self, system: System, record: Stored) -> None:
         """What a system answers is true, whoever forwards it and whenever."""
-        if wire.text(record.headers, wire.ROLE) != "primary":
-            self.count("shadows")
+        role = wire.text(record.headers, wire.ROLE)
+        if role == "twin":
+            if system != FLAT or wire.header(record.headers, wire.CHANGE) is not None:
+                raise Violation("a twin that is none", record)
+            if wire.header(record.headers, wire.STATE_DIFF) not in (None, b"[]"):
+                raise Violation("a twin made another state of the same one", record)
+        if role != "primary":
+            self.count(f"{role}s")
             return
         position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
         asked = self.positions.get(position)

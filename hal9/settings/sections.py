@@ -135,7 +135,6 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
     rules: Annotated[str, Meta(description="YAML file with rules; empty: exact, floats within ROUTER.FLOAT_*")] = ""
     redaction_key: Annotated[Secret, Meta(description="key of the hashes shown for redacted values")] = ""
-    twins: Annotated[Rate, Meta(description="share of the shadowed keys whose requests flat runs twice")] = 0.0
 
 
 class System(Struct, frozen=True, kw_only=True):

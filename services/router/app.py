@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from hal9 import wire
 from hal9.compare.loading import load
 from hal9.heartbeat import StatusFollower
-from hal9.keys import BUCKETS
 from hal9.log.effects import Send
 from hal9.log.runtime import Hooks, Runtime
 from hal9.service import Context, Cores, Service, run
@@ -82,7 +81,6 @@ class RouterRole:
             id_window_ms=limits.id_window_ms,
             protection=self._protection,
             rules=load(settings),
-            twin_bound=round(settings.comparison.twins * BUCKETS),
         )
 
     def make_core(self, partition: int) -> RouterCore:

@@ -35,13 +35,13 @@ class Comparer:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def expect(self, entry: Entry, shadow: System) -> None:
-        """A request is about to be dispatched with a shadow."""
+    def expect(self, entry: Entry, shadow: System, twin_bound: int) -> None:
+        """A request is about to be dispatched with a shadow; keys below `twin_bound` have a twin beside."""
         if entry.position not in self._pairs:
             heapq.heappush(self._until, (entry.request.deadline_ms + self._grace_ms, entry.position))
         entry.shadow, entry.dispatched_ms = shadow, 0.0
         self._pairs[entry.position] = entry
-        self.twins.expect(entry)
+        self.twins.expect(entry, twin_bound)
 
     def primary(self, entry: Entry, result: Result, now_ms: float) -> Iterator[Report]:
         """The owner answered."""

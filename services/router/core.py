@@ -57,8 +57,6 @@ class RouterConfig:
     rules: RuleBook = field(default_factory=RuleBook)
     comparison_grace_ms: float = 2_000
     protection: Protection = field(default_factory=Protection)
-    twin_bound: int = 0
-    """Share of the shadowed keys whose requests flat runs twice, in 1/10,000."""
 
 
 class RouterCore:
@@ -85,7 +83,6 @@ class RouterCore:
         self.moves = Moves(config.partitions)
         self.identities = Identities(config.id_window_ms, config.id_window_bytes)
         twins = Twins(config.migration, config.book, config.rules, judged)
-        twins.bound = config.twin_bound
         self.comparer = Comparer(partition, config.book, config.rules, config.comparison_grace_ms, twins)
         self.shadowing = Shadowing(self._gate)
         self.load = Load(config.protection.policy.load, config.protection.budget)
@@ -380,7 +377,7 @@ class RouterCore:
         entry.primary = entry.shadowed = entry.shadow = None
         routed = known.shadow_bucket < self.handover.route.shadow_bound
         if (routed or self._gate.probing) and self._shadows(entry, other(owner), routed):
-            self.comparer.expect(entry, other(owner))
+            self.comparer.expect(entry, other(owner), self.handover.route.twin_bound)
         self.in_flight[entry.position] = entry
         entry.sending += 1
         self._passed.sent()

@@ -38,25 +38,27 @@ class Pair:
 
 
 class Twins:
-    """Twins of one partition. `bound`: of the 10,000 buckets (by a salt of their own), those below have twins."""
+    """Twins of one partition."""
 
     def __init__(self, migration: str, book: OutcomeBook, rules: RuleBook, judge: Judge) -> None:
         self._salt, self._book, self._rules, self._judge = salt(migration, TWIN_SALT), book, rules, judge
         self._pairs: dict[int, Pair] = {}
-        self.bound = 0
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def expect(self, entry: Entry) -> None:
-        """A request is about to be dispatched with a shadow: has it a twin too?"""
+    def expect(self, entry: Entry, bound: int) -> None:
+        """A request is about to be dispatched with a shadow: it has a twin too if its key lies below `bound`.
+
+        The buckets (10,000) are those of a salt of their own.
+        """
         entry.twin = False
-        if not self.bound or entry.key is None or entry.known is None:
+        if not bound or entry.key is None or entry.known is None:
             return
         bucket = entry.known.twin_bucket
         if bucket < 0:
             bucket = entry.known.twin_bucket = bucket_of(self._salt, entry.key)
-        if bucket >= self.bound:
+        if bucket >= bound:
             return
         if len(self._pairs) >= MAX_TWINS:
             self._book.twin_dropped()

@@ -21,7 +21,7 @@ from hal9.settings import Kafka, Settings
 from hal9.settings import Topics as TopicSettings
 from hal9.testing.echoing import settled
 from hal9.topics import Topics, create
-from schemas.control import Route
+from schemas.control import Flags, SetFlags
 from stack.ports import free_ports
 
 PARTITIONS = 2
@@ -62,7 +62,7 @@ async def owned_by_hierarchical(settings: Settings) -> None:
         writer = ControlWriter(settings.kafka, topics, control)
         try:
             who = {"id": uuid.uuid4().hex, "migration": settings.migration.id, "actor": "test", "at_ms": 1}
-            await writer.append(Route(expected_epoch=0, percentage=100, shadow=100, **who))  # type: ignore[arg-type]
+            await writer.append(SetFlags(expected_epoch=0, flags=Flags(percentage=100, shadow=100, twin=100), **who))  # type: ignore[arg-type]
             await control.wait_until(lambda state: state.settled_everywhere(1, PARTITIONS), 60)
         finally:
             await writer.close()
@@ -79,7 +79,6 @@ async def test_noise_and_a_real_fault_are_told_apart(bootstrap: str, redis_url: 
         "HAL9_REDIS__URL": redis_url,
         "HAL9_TOPICS__PREFIX": prefix,
         "HAL9_TOPICS__PARTITIONS": str(PARTITIONS),
-        "HAL9_COMPARISON__TWINS": "1",
         "HAL9_COMPARISON__RULES": str(rules),
     }
     await create(settings.kafka, Topics.of(settings.topics))

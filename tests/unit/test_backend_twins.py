@@ -32,8 +32,8 @@ class Moody:
 
 
 def twinned(owner: int) -> tuple[Stage, dict[str, list[dict[str, str]]]]:
-    stage = Stage(*EVERYBODY, handler=Moody(), twins=10_000)
-    stage.route(owner, shadow=100)
+    stage = Stage(*EVERYBODY, handler=Moody())
+    stage.flag("twin=100", "shadow=100", f"percentage={owner}")
     stage.run()
     for name, operation in (("one", "add"), ("two", "add"), ("three", "read"), ("four", "fail")):
         stage.ask(KEY, operation, name=name)

@@ -34,7 +34,18 @@ def test_the_schedules_reach_what_they_are_meant_to_reach() -> None:
     seen: Counter[str] = Counter()
     for world in worlds:
         seen.update(world.exercised())
-    wanted = ("voids", "forced_seals", "repairs", "handovers", "shadows", "compacted", "rebalances", "moves", "flags")
+    wanted = (
+        "voids",
+        "forced_seals",
+        "repairs",
+        "handovers",
+        "shadows",
+        "twins",
+        "compacted",
+        "rebalances",
+        "moves",
+        "flags",
+    )
     assert all(seen[what] for what in wanted), seen
     assert all(seen[f"answers_{status}"] for status in ("ok", "error", "rejected", "timeout", "repeated")), seen
     assert all(seen[f"restarts_{why}"] for why in ("claimed", "void", "producer")), seen

@@ -30,17 +30,16 @@ class Bench:
         self.book = OutcomeBook("r")
         book = rules or RuleBook()
         made = Twins("hal9", self.book, book, judged)
-        made.bound = 10_000 if twins else 0
         self.comparer = Comparer(3, self.book, book, 2_000, made)
         self.found: list[Divergence] = []
-        self._position = 0
+        self._position, self._bound = 0, 10_000 if twins else 0
 
     def ask(self, owner: System = FLAT, operation: str = "ask") -> Entry:
         self._position += 1
         request = Request(f"id-{self._position}", operation, DEADLINE_MS, None, [])
         entry = Entry(self._position, b"n", Key("n", 0, 0, None), request, b"")
         entry.owner, entry.epoch, entry.received_ms = owner, 4, 100.0
-        self.comparer.expect(entry, HIERARCHICAL if owner == FLAT else FLAT)
+        self.comparer.expect(entry, HIERARCHICAL if owner == FLAT else FLAT, self._bound)
         return entry
 
     def answer(self, entry: Entry, value: Any, *, version: int = 1) -> None:
@@ -226,10 +225,9 @@ def test_the_fields_counted_in_one_second_are_bounded() -> None:
 def test_keys_with_twins_are_a_share_of_their_own() -> None:
     book = OutcomeBook("r")
     twins = Twins("hal9", book, RuleBook(), judged)
-    twins.bound = 2_500
     picked = 0
     for i in range(1_000):
         entry = Entry(i, b"key-%d" % i, Key(f"key-{i}", 0, 0, None), Request("x", "ask", 1, None, []), b"")
-        twins.expect(entry)
+        twins.expect(entry, 2_500)
         picked += entry.twin
     assert 180 < picked < 320
