@@ -6,7 +6,7 @@ import time
 
 from simulation.rules import RULES, without
 from simulation.schedule import KINDS
-from simulation.search import Search, found, minimal, one
+from simulation.search import Search, minimal, one, pieces
 
 
 def _arguments(given: list[str]) -> argparse.Namespace:
@@ -41,10 +41,10 @@ def main(given: list[str]) -> int:
             return _play(chosen.seed, chosen.kind, trace=chosen.trace)
     began, violations = time.monotonic(), 0
     seeds = range(chosen.first, chosen.first + chosen.count)
-    for result in found(Search(chosen.kind, tuple(chosen.without)), seeds, chosen.jobs):
-        if result.violation is not None:
-            violations += 1
-            print(f"seed {result.seed}: {result.violation}", flush=True)
+    for piece in pieces(Search(chosen.kind, tuple(chosen.without)), seeds, chosen.jobs):
+        violations += len(piece.violations)
+        for seed, violation in piece.violations:
+            print(f"seed {seed}: {violation}", flush=True)
     print(f"{len(seeds)} schedules, {violations} violations, {time.monotonic() - began:.0f} s")
     return min(violations, 1)
 

@@ -1,7 +1,8 @@
 """Searching seeds: one, many, on several processes, with rules taken away."""
 
 import multiprocessing
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simulation.director import Action
@@ -10,7 +11,7 @@ from simulation.rules import without
 from simulation.shrinking import shrunk
 from simulation.world import World
 
-CHUNK = 50
+CHUNK = 25
 """Seeds per piece of work of a process."""
 
 
@@ -23,11 +24,12 @@ class Search:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What one seed came to: what it violates, None if nothing."""
+class Piece:
+    """What some seeds came to: what each broke, and what all of them exercised."""
 
-    seed: int
-    violation: str | None
+    seeds: int
+    violations: list[tuple[int, str]]
+    exercised: Counter[str]
 
 
 def one(seed: int, *, kind: int | None = None, trace: bool = False) -> tuple[str | None, World]:
@@ -51,21 +53,23 @@ def minimal(seed: int, kind: int | None, script: list[Action]) -> list[str]:
     return [*(world.trace or ()), "the script alone breaks nothing"]
 
 
-def _piece(work: tuple[Search, range]) -> list[Found]:
+def _piece(work: tuple[Search, range]) -> Piece:
     search, seeds = work
+    piece = Piece(len(seeds), [], Counter())
     with without(*search.rules):
-        return [Found(seed, one(seed, kind=search.kind)[0]) for seed in seeds]
+        for seed in seeds:
+            violation, world = one(seed, kind=search.kind)
+            piece.exercised.update(world.exercised())
+            if violation is not None:
+                piece.violations.append((seed, violation))
+    return piece
 
 
-def found(search: Search, seeds: range, jobs: int = 1) -> Iterator[Found]:
-    """Each seed's result, in order; `jobs` processes beside this one unless it is 1."""
-    work: Iterable[tuple[Search, range]] = (
-        (search, seeds[at : at + (CHUNK if jobs > 1 else 1)]) for at in range(0, len(seeds), CHUNK if jobs > 1 else 1)
-    )
+def pieces(search: Search, seeds: range, jobs: int = 1) -> Iterator[Piece]:
+    """The seeds, in order, in pieces; `jobs` processes beside this one unless it is 1."""
+    work = [(search, seeds[at : at + CHUNK]) for at in range(0, len(seeds), CHUNK)]
     if jobs == 1:
-        for piece in work:
-            yield from _piece(piece)
+        yield from map(_piece, work)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for results in pool.imap(_piece, work):
-            yield from results
+        yield from pool.imap(_piece, work)
