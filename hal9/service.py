@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from hal9.connection import reach_kafka
 from hal9.control.log import ControlFollower, following
+from hal9.control.reducer import Outcome
 from hal9.heartbeat import Heartbeat, instance_name
 from hal9.http import HttpServer, service_routes
 from hal9.log.clock import Clock
@@ -25,6 +26,7 @@ from hal9.telemetry.logs import configure_logs, logger
 from hal9.telemetry.metrics import Metrics
 from hal9.telemetry.tracing import configure_tracing
 from hal9.topics import Topics
+from schemas.control import Settled
 from schemas.telemetry import Status
 
 Cores = Mapping[int, PartitionCore]
@@ -116,6 +118,7 @@ class Service:
 
     def _runtime(self, context: Context, role: Role, control: ControlFollower) -> Runtime:
         hooks = role.hooks()
+        control.listen(_decided)
 
         def each_second(cores: Cores) -> None:
             hooks.each_second(cores)
@@ -147,6 +150,23 @@ class Service:
         await stop.wait()
         _log.info("stopping")
         await runtime.stop()
+
+
+def _decided(offset: int, outcome: Outcome) -> None:
+    """One line per decision; what the migrator decides, `settled`, it says itself."""
+    record = outcome.record
+    if record is None or isinstance(record, Settled):
+        return
+    _log.info(
+        "decision",
+        offset=offset,
+        type=record.__struct_config__.tag,
+        event_id=record.id,
+        actor=record.actor,
+        verdict=outcome.verdict,
+        epoch=outcome.epoch,
+        reason=outcome.reason,
+    )
 
 
 def run(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:

@@ -80,6 +80,10 @@ class Settled(ControlRecord, frozen=True, kw_only=True, omit_defaults=True, tag=
     epoch: Count
     seals: Annotated[dict[System, Offset], Meta(description="offset of each system's seal in its change log")]
     forced: list[System] = []
+    took_ms: Annotated[
+        dict[str, Count],
+        Meta(description="since the decision: marker, seal.flat, seal.hierarchical, copied, as the migrator saw them"),
+    ] = {}
 
 
 class Layers(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -76,6 +76,14 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     partitions: Annotated[list[int], Meta(description="partitions this router served")] = []
 
 
+class HandOver(Struct, frozen=True, kw_only=True):
+    """What a partition waits for that is being handed over, and for how long it has."""
+
+    epoch: Count
+    waits_for: Annotated[str, Meta(max_length=128)]
+    for_ms: Count
+
+
 class Status(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Heartbeat of one instance of a service, every 500 ms; the key is the instance."""
 
@@ -94,6 +102,7 @@ class Status(Struct, frozen=True, kw_only=True, omit_defaults=True):
     backfilled: Annotated[dict[int, float], Meta(description="migrator: percentage backfilled, per partition")] = {}
     copied: Annotated[dict[str, int], Meta(description="migrator: records copied so far, per source system")] = {}
     quarantined: Count = 0
+    handing_over: Annotated[dict[int, HandOver], Meta(description="migrator: per partition that has not settled")] = {}
     leaving: Annotated[bool, Meta(description="a clean stop has begun: the last heartbeat")] = False
 
 

@@ -171,6 +171,8 @@ class BackendCore:
                 self.effects.ask_end.append(self.replica)
             elif self.term >= 0:
                 self.effects.restart = f"another {self.system} claimed the partition"
+        elif kind == "seal" and self.term >= 0:
+            self.effects.notes.append(("sealed", {"epoch": self.sealed_epoch}))
         if is_mark(record.key) or record.key is None:
             return
         key = record.key

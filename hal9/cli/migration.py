@@ -21,6 +21,8 @@ migration_app = typer.Typer(name="migration", help="The migration itself.", no_a
 _LISTEN_S = 1.2
 """Heartbeats come every 500 ms: after so long every living service was heard."""
 _REFRESH_S = 1.0
+_SHOWN = 3
+"""Partitions under way named in a line of `--watch`; the table and JSON have all."""
 
 
 @migration_app.command(epilog="Example: hal9 migration start canary --dry-run")
@@ -200,13 +202,13 @@ async def _looking(settings: "Settings", stack: AsyncExitStack) -> "Callable[[],
 
 def _line(found: "Progress") -> str:
     """One line for people."""
-    effective = "?" if found.effective is None else f"{found.effective:g}"
     parts = [
         f"{found.standing}{': ' + found.reason if found.reason else ''}",
         f"epoch {found.epoch}",
         found.step or "no step yet",
-        f"{found.intended:g} % intended, {effective} % effective",
+        f"{found.intended:g} % intended, {found.effective:g} % effective",
         f"marked {found.acknowledged}/{found.partitions}, settled {found.settled}/{found.partitions}",
+        *(f"partition {partition} {what}" for partition, what in list(found.hand_over.items())[:_SHOWN]),
         f"in flight {found.in_flight}, waiting {found.waiting}",
         "services " + (" ".join(f"{name}:{count}" for name, count in found.services.items()) or "none"),
     ]
@@ -219,7 +221,9 @@ def _said(record: "AnyControl", state: "ControlState") -> str | None:
 
     if isinstance(record, Settled):
         forced = f", seals forced: {', '.join(record.forced)}" if record.forced else ""
-        return f"epoch {record.epoch}: partition {record.partition} has handed over{forced}"
+        took = ", ".join(f"{stage} {ms} ms" for stage, ms in sorted(record.took_ms.items(), key=lambda item: item[1]))
+        stages = f" ({took})" if took else ""
+        return f"epoch {record.epoch}: partition {record.partition} has handed over{stages}{forced}"
     return said(record, state)
 
 

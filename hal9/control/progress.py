@@ -17,10 +17,11 @@ class Progress:
     Attributes:
         standing: `not started`, `running`, `frozen`, `rolled back`, `finished` or `failed`.
         intended: percentage of the keys that hierarchical owns by the newest epoch.
-        effective: the same by the markers that routers have read back, averaged over the partitions; None if no
-            router says.
+        effective: the same by what each partition has settled, averaged over them: what is on its way is with its old
+            owner still.
         acknowledged: partitions whose router is at the newest epoch.
         settled: partitions that have handed over in the newest epoch.
+        hand_over: what each of the others waits for, and for how long it has.
         backfilled: percentage of the keys that hierarchical holds, in the partition that has the least.
         services: living instances per service.
     """
@@ -32,10 +33,11 @@ class Progress:
     phase: Phase | None
     step: str
     intended: Percentage
-    effective: float | None
+    effective: float
     partitions: int
     acknowledged: int
     settled: int
+    hand_over: dict[int, str]
     backfill: Percentage
     backfilled: float | None
     pinned: int
@@ -58,8 +60,6 @@ def epochs_of_route(state: ControlState) -> range:
 def progress(state: ControlState, alive: Sequence[Status], partitions: int) -> Progress:
     """What the folded log and the newest heartbeats of the living say together."""
     marked = {p: max(epochs) for p in range(partitions) if (epochs := _epochs(alive, p))}
-    routes = {entry.epoch: entry.route.percentage for entry in state.history}
-    shares = [routes.get(epoch, state.route.percentage) for epoch in marked.values()]
     copied = [
         max((s.backfilled.get(p, 0.0) for s in alive if s.service == "migrator"), default=0.0)
         for p in range(partitions)
@@ -73,10 +73,11 @@ def progress(state: ControlState, alive: Sequence[Status], partitions: int) -> P
         phase=state.phase,
         step=_step(state),
         intended=state.route.percentage,
-        effective=sum(shares) / len(shares) if shares else None,
+        effective=effective(state, partitions),
         partitions=partitions,
         acknowledged=sum(1 for epoch in marked.values() if epoch >= state.epoch),
         settled=sum(1 for p in range(partitions) if max(state.settled.get(p, {}), default=0) >= state.epoch),
+        hand_over=hand_over(state, alive, partitions),
         backfill=state.backfill,
         backfilled=min(copied) if any(s.service == "migrator" for s in alive) else None,
         pinned=len(state.route.pins),
@@ -85,6 +86,27 @@ def progress(state: ControlState, alive: Sequence[Status], partitions: int) -> P
         waiting=sum(status.waiting for status in alive if status.service == "router"),
         quarantined=sum(status.quarantined for status in alive),
     )
+
+
+def effective(state: ControlState, partitions: int) -> float:
+    """Share of the buckets that hierarchical has in fact, in percent: per partition, by the newest epoch it settled."""
+    shares = [state.history[max(state.settled.get(p, {}), default=0)].route.percentage for p in range(partitions)]
+    return sum(shares) / len(shares) if shares else 0.0
+
+
+def hand_over(state: ControlState, alive: Sequence[Status], partitions: int) -> dict[int, str]:
+    """What each partition waits for that has not settled the newest epoch, as its migrator says."""
+    told = {p: waits for status in alive for p, waits in status.handing_over.items()}
+    found: dict[int, str] = {}
+    for partition in range(partitions):
+        if max(state.settled.get(partition, {}), default=0) >= state.epoch:
+            continue
+        waits = told.get(partition)
+        if waits is None:
+            found[partition] = "no migrator speaks for it"
+        else:
+            found[partition] = f"waits for {waits.waits_for} since {waits.for_ms / 1000:.1f} s (epoch {waits.epoch})"
+    return found
 
 
 def _epochs(alive: Sequence[Status], partition: int) -> list[int]:

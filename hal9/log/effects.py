@@ -113,6 +113,8 @@ class Effects:
     """(log, from, to): read a range beside the normal position; answered by `PartitionCore.scanned`."""
     calls: list[Call] = field(default_factory=list)
     """To be answered in any order, at any time, or never if the incarnation ends."""
+    notes: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
+    """Decisions to be logged, each an event's name and its fields; never one per request."""
     restart: str | None = None
     """A reason: drop this incarnation and take the partition over again, with new claims."""
 

@@ -16,11 +16,14 @@ from hal9.log.effects import EARLIEST, Call, Commit, PartitionCore, Send
 from hal9.log.fetching import Fetching
 from hal9.log.tail import Acked, Tail
 from hal9.log.watchdog import Pulse
+from hal9.telemetry.logs import logger
 from hal9.topics import Topics
 
 if TYPE_CHECKING:
     from hal9.backend.handler import Outcome
     from hal9.control.reducer import ControlState
+
+_log = logger("log.holding")
 
 CHUNK = 500
 """Records of one log handed to a core at once: some milliseconds of work."""
@@ -125,8 +128,7 @@ class Holding:
         self._go_on()
 
     def _go_on(self) -> None:
-        resuming = self._unseen is not None and not self._unseen
-        if resuming and not any(tail.reading for tail in self._tails.values()):
+        if self._unseen == set() and not any(tail.reading for tail in self._tails.values()):
             self.draining, self._unseen = False, None
             self._keeper.ready(self)
 
@@ -251,6 +253,9 @@ class Holding:
             calls, effects.calls = effects.calls, []
             for call in calls:
                 self._keeper.call(self, call)
+        for event, fields in effects.notes:
+            _log.info(event, partition=self.partition, **fields)
+        effects.notes.clear()
         if effects.restart is not None:
             reason, effects.restart = effects.restart, None
             self._keeper.restart(self, reason)
@@ -270,6 +275,8 @@ class Holding:
             self._cursors[log] = self._open(log, tail.position)
         elif not tail.reading and log in self._cursors:
             self._fetching.drop(self._cursors.pop(log))
+            if self._restoring == {log}:
+                _log.info("taken_over", partition=self.partition)
             self._restoring.discard(log)
             self._go_on()
 

@@ -25,7 +25,7 @@ NEURONS_REMAINING = Family("hal9_neurons_remaining", "Neurons that only one syst
 MIGRATION_PERCENTAGE = Family("hal9_migration_percentage", "Share of the neurons that the backfill has copied.")
 TRAFFIC_PERCENTAGE = Family(
     "hal9_traffic_percentage",
-    "Share of the keys that hierarchical owns: as decided, and as settled.",
+    "Share of the buckets that hierarchical owns: by the newest decision, and by what each partition has settled.",
     ("kind",),
 )
 EPOCH = Family("hal9_epoch", "Version of the route: of a service that holds partitions, the oldest it serves.")
@@ -46,6 +46,11 @@ QUARANTINED = Family("hal9_quarantined_total", "Records that could not be applie
 OVERLOAD = Family("hal9_overload_total", "Requests rejected for overload, by cause.", ("cause",))
 SHADOWS_DROPPED = Family("hal9_shadows_dropped_total", "Shadows that did not go, by reason.", ("reason",))
 TWINS_DROPPED = Family("hal9_twins_dropped_total", "Second runs by flat left out because too many were under way.")
+HANDOVER = Family(
+    "hal9_handover_seconds",
+    "From the decision to each stage of a partition's hand-over; everywhere: until all partitions have settled.",
+    ("stage",),
+)
 
 CONTRACT = (
     REQUEST_DURATION,

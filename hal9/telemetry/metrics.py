@@ -5,7 +5,7 @@
 
 from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
@@ -28,6 +28,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
 
     def counter(self, family: Family, **labels: str) -> Counter:
         """The bound counter of these labels."""
@@ -43,6 +44,15 @@ class Metrics:
         found = self._gauges.get(family.name)
         if found is None:
             found = self._gauges[family.name] = Gauge(family.name, family.help, family.labels, registry=self.registry)
+        return found.labels(**labels) if family.labels else found
+
+    def histogram(self, family: Family, **labels: str) -> Histogram:
+        """The bound histogram of seconds of these labels."""
+        found = self._histograms.get(family.name)
+        if found is None:
+            found = self._histograms[family.name] = Histogram(
+                family.name, family.help, family.labels, registry=self.registry, buckets=BOUNDS_S
+            )
         return found.labels(**labels) if family.labels else found
 
     def forget(self, family: Family, **labels: str) -> None:

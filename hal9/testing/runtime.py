@@ -133,6 +133,7 @@ class MemoryRuntime:
         held.calls.extend(effects.calls)
         reason, effects.restart = effects.restart, None
         effects.sends, effects.ask_end, effects.scan, effects.calls = [], [], [], []
+        effects.notes = []
         if reason is None:
             return
         self._trace(f"-- {self.name} {'takes over again' if self.current else 'stops'}: {reason}")

@@ -14,6 +14,7 @@ from hal9.log.runtime import Hooks, Runtime
 from hal9.service import Context, Cores, Service, run
 from hal9.settings import Settings
 from hal9.telemetry.families import (
+    HANDOVER,
     MIGRATION_PERCENTAGE,
     NEURONS_MIGRATED,
     QUARANTINED,
@@ -101,6 +102,10 @@ class MigratorRole:
         for system, log in CHANGES.items():
             behind = lag.get(self._context.topics.name(log), 0)
             metrics.gauge(REPLICATION_LAG, direction=f"{system}_to_{other(system)}").set(behind)
+        for core in found:
+            finished, core.stages.finished = core.stages.finished, []
+            for stage, seconds in finished:
+                metrics.histogram(HANDOVER, stage=stage).observe(seconds)
         for reason, count in reasons.items():
             metrics.counter(QUARANTINED, reason=reason).inc(count)
         if not checked and not failed:
@@ -130,6 +135,7 @@ class MigratorRole:
             backfilled={p: core.backfilled for p, core in found.items() if core.phase == "serve"},
             copied=copied,
             quarantined=sum(len(core.quarantined) for core in found.values()),
+            handing_over={p: waits for p, core in found.items() if (waits := core.handing_over(status.at_ms))},
         )
 
 

@@ -24,7 +24,9 @@ from hal9.stats.tokens import TokenBucket
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System, Tree, encode, other
 from schemas.control import Pin, Settled
 from schemas.state import Claim, Envelope, Marker, RouteMark, Seal
+from schemas.telemetry import HandOver
 from services.migrator.backfill import Backfill
+from services.migrator.stages import Stages
 
 METADATA_BYTES = 4000
 PIN_BATCH = 500
@@ -118,6 +120,7 @@ class MigratorCore:
         self._unpinned: dict[bytes, str] = {}
         self._pinned_sent: set[bytes] = set()
         self._control: ControlState | None = None
+        self.stages = Stages()
 
     def __repr__(self) -> str:
         unread = sum(map(len, self._unconfirmed.values()))
@@ -245,12 +248,14 @@ class MigratorCore:
             record = held[0]
             seal = self._peeked(system, record)
             if seal is not None and not self._may_seal(system, seal.route):
+                self.stages.sealed(system, seal.route.epoch, now_ms)
                 return
             held.popleft()
             kind = self._validity[system].feed(record)
             self._next[CHANGES[system]] = record.offset + 1
             sealed = self._validity[system].seal
             if kind == "seal" and sealed is not None:
+                self.stages.sealed(system, sealed.route.epoch, now_ms)
                 self._copy_seal(system, record.offset, sealed)
             elif kind == "data" and not self._cold(system, record):
                 self._copy(system, record, now_ms)
@@ -407,11 +412,21 @@ class MigratorCore:
         if self._dispatch_validity.feed(record) == "marker" and self._dispatch_validity.marker is not None:
             marker = self._dispatch_validity.marker
             self._marks[marker.route.epoch] = Mark(record.offset, marker, now_ms)
+            if marker.route.epoch not in self._settled:
+                self.stages.marked(marker.route.epoch, now_ms)
 
     def control(self, state: ControlState, now_ms: float) -> None:
         """How far to backfill, which keys are pinned, what has settled."""
         self._control = state
-        self._settled |= state.settled.get(self.partition, {}).keys()
+        settled = state.settled.get(self.partition, {}).keys()
+        for epoch in sorted(settled - self._settled):
+            self.stages.settled(epoch, now_ms)
+        self._settled |= settled
+        if state.epoch > self.settled_epoch:
+            self.stages.decided(state.epoch, now_ms)
+        if self.partition == 0:
+            everywhere = state.settled_everywhere(state.epoch, self.config.partitions)
+            self.stages.everywhere(state.epoch, settled=everywhere, now_ms=now_ms)
         self.backfill.want(max(round(state.backfill * 100), state.route.bound))
         self._proceed(now_ms)
 
@@ -440,7 +455,9 @@ class MigratorCore:
                 epoch=epoch,
                 seals={s: seal.source for s, seal in both.items()},
                 forced=[s for s, seal in both.items() if seal.forced],
+                took_ms=self.stages.copied(epoch, now_ms),
             )
+            self._note("settled", epoch=epoch, forced=list(record.forced), took_ms=record.took_ms)
             self._decree(encode(record))
 
     def _force(self, now_ms: float) -> None:
@@ -455,6 +472,7 @@ class MigratorCore:
                 if any((r.key or b"").startswith(b"%s%d/" % (wire.SEAL, epoch)) for r in self._held[system]):
                     break
                 self._forced.add((system, epoch))
+                self._note("seal_forced", epoch=epoch, system=system, dead=system in self.dead)
                 seal = Seal(route=mark.marker.route, forced=True)
                 self._send(CHANGES[system], wire.seal_key(epoch, self.config.unique()), encode(seal), [], seal)
 
@@ -543,7 +561,14 @@ class MigratorCore:
         """The newest epoch that has settled."""
         return max(self._settled, default=0)
 
+    def handing_over(self, now_ms: float) -> HandOver | None:
+        """What a hand-over that is under way here waits for."""
+        return self.stages.waits(now_ms, backfilling=bool(self._held[FLAT]))
+
     # ------------------------------------------------------------------ sends
+    def _note(self, event: str, **fields: object) -> None:
+        self.effects.notes.append((event, fields))
+
     def _decree(self, value: bytes) -> None:
         self.effects.sends.append(Send("control", self.config.migration.encode(), value, [], partition=0))
 

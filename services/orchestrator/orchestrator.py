@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from hal9.control.plan import Plan, from_tree
+from hal9.control.progress import effective
 from hal9.control.reducer import ControlState, Outcome
 from hal9.errors import ConfigError, Transient
 from hal9.log.clock import Clock
@@ -19,7 +20,7 @@ from schemas.base import Tree
 from schemas.control import PHASES, AnyControl, Start
 from services.orchestrator.core import Append, Hold, Returning, begin, decide
 from services.orchestrator.evidence import Evidence
-from services.orchestrator.wayback import WayBack, effective_percentage, ready_to_return
+from services.orchestrator.wayback import WayBack, ready_to_return
 
 SERVICE = "orchestrator"
 
@@ -162,7 +163,7 @@ class Orchestrator:
         self._epoch.set(state.epoch)
         self._phase.set(PHASES.index(state.phase) + 1 if state.phase is not None else 0)
         self._intended.set(state.route.percentage)
-        self._effective.set(effective_percentage(state))
+        self._effective.set(effective(state, state.partitions or 0))
         self._ready.set(ready_to_return(state, self._ports.evidence(), now_ms))
 
 

@@ -47,14 +47,6 @@ def way_back(state: ControlState, evidence: Evidence) -> WayBack | None:
     return WayBack(epoch, len(partitions), unmarked, unsettled)
 
 
-def effective_percentage(state: ControlState) -> float:
-    """Share of the keys that hierarchical has in fact, in percent: of each partition, by its newest settled epoch."""
-    shares = [
-        state.history[max(state.settled.get(p, {}), default=0)].route.percentage for p in range(state.partitions or 0)
-    ]
-    return sum(shares) / len(shares) if shares else 0.0
-
-
 def ready_to_return(state: ControlState, evidence: Evidence, now_ms: int) -> bool:
     """Whether a rollback would be safe within seconds: what it needs is alive, and no hand-over is under way."""
     alive = all(evidence.liveness.alive(service, now_ms) for service in ("router", "migrator", FLAT))

@@ -221,7 +221,9 @@ class RouterCore:
                 self.effects.restart = "another router claimed the partition"
         elif kind == "marker" and self._validity.marker is not None:
             self.marked = self._validity.epoch
-            if self.phase == "claim":
+            if self.phase != "claim":
+                self.effects.notes.append(("marker", {"epoch": self.marked}))
+            else:
                 self.handover.adopt(self._validity.marker)
                 self.handover.mark_away(self.in_flight.values())
         elif kind == "data":

@@ -4,7 +4,7 @@ from hal9.control.progress import preview, progress
 from hal9.control.reducer import ControlState, fold
 from schemas.base import encode
 from schemas.control import AnyControl, Freeze, Journal, Pin, Rollback, Route, Settled, Start
-from schemas.telemetry import Status
+from schemas.telemetry import HandOver, Status
 
 
 def state_of(*records: AnyControl) -> ControlState:
@@ -48,18 +48,29 @@ def test_before_the_start_nothing_is_known() -> None:
         "not started",
         0,
         0.0,
-        None,
+        0.0,
         None,
     )
     assert found.services == {}
 
 
-def test_effective_is_what_the_partitions_have_marked() -> None:
+def test_effective_is_what_the_partitions_have_settled() -> None:
     state = state_of(start(), route(10, 0), route(25, 1), settled(0, 2), settled(1, 1))
     found = progress(state, [router("r1", p0=2), router("r2", p1=1)], 2)
     assert (found.standing, found.intended, found.effective) == ("running", 25, 17.5)
     assert (found.acknowledged, found.settled) == (1, 1)
     assert (found.in_flight, found.waiting, found.services) == (4, 2, {"router": 2})
+
+
+def test_a_hand_over_under_way_says_what_it_waits_for() -> None:
+    state = state_of(start(), route(10, 0), settled(0, 1))
+    waits = HandOver(epoch=1, waits_for="the seal of hierarchical", for_ms=2_140)
+    migrator = Status(instance="m1", service="migrator", at_ms=0, handing_over={1: waits})
+    assert progress(state, [migrator], 3).hand_over == {
+        1: "waits for the seal of hierarchical since 2.1 s (epoch 1)",
+        2: "no migrator speaks for it",
+    }
+    assert progress(state, [migrator], 1).hand_over == {}
 
 
 def test_the_least_backfilled_partition_counts() -> None:
