@@ -1,7 +1,8 @@
 """Writes what is checked in beside the types: JSON Schemas, golden bytes, key vectors. `--check` only compares.
 
 `json/<log>.json` describes one record of a topic as `{key, headers, value}`; values are msgpack on the wire, and in
-JSON form here (bytes as base64, integer map keys as text). Run `python -m schemas.generate`.
+JSON form here (bytes as base64, integer map keys as text). `http/<body>.json` describes the bodies of a handler behind
+HTTP. Run `python -m schemas.generate`.
 """
 
 import json
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from hal9.keys import BUCKETS, bucket_of, murmur2, partition_of
-from schemas import control, reports, state, telemetry
+from schemas import control, handler, reports, state, telemetry
 from schemas.examples import EXAMPLES
 from schemas.headers import ANSWER, DISPATCHED, REQUEST, RESPONSE, STATE, Header
 
@@ -188,10 +189,21 @@ def key_vectors() -> dict[str, Any]:
     }
 
 
+def handler_schemas() -> dict[str, Any]:
+    """The JSON Schemas of the bodies of a handler behind HTTP, by name."""
+    found = {}
+    for name, kind in handler.BODIES.items():
+        (shape,), components = msgspec.json.schema_components([kind], ref_template="#/$defs/{name}")
+        found[name] = {"$schema": DIALECT, "title": f"hal9 handler: {name}", **shape, "$defs": components}
+    return found
+
+
 def files() -> Iterator[tuple[Path, bytes]]:
     """Every generated file and its content."""
     for log in (*_KEYED, *_SINGLE):
         yield HERE / "json" / f"{log}.json", _text(schema_of(log))
+    for name, schema in handler_schemas().items():
+        yield HERE / "http" / f"{name}.json", _text(schema)
     yield HERE / "golden" / "index.json", _text(golden_index())
     yield HERE / "golden" / "keys.json", _text(key_vectors())
     for example in EXAMPLES:
@@ -205,7 +217,7 @@ def _text(tree: object) -> bytes:
 def main(arguments: list[str]) -> int:
     """Write the files, or with `--check` name those that differ and return 1."""
     wanted = dict(files())
-    present = {path for folder in ("json", "golden") for path in (HERE / folder).glob("*.*")}
+    present = {path for folder in ("json", "golden", "http") for path in (HERE / folder).glob("*.*")}
     stale = [path for path, content in wanted.items() if not path.is_file() or path.read_bytes() != content]
     surplus = sorted(present - set(wanted))
     if arguments == ["--check"]:

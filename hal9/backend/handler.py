@@ -95,3 +95,14 @@ def as_batch(handler: Handler | BatchHandler | Function, read_only: Collection[s
         return cast("BatchHandler", handler)
     named = getattr(handler, "read_only", ()) if read_only is None else read_only
     return OneByOne(handler, frozenset(named))
+
+
+class Declared:
+    """What a core knows of a handler that is somewhere else: its read-only operations. It is asked by calls."""
+
+    def __init__(self, read_only: Collection[str]) -> None:
+        self.read_only = frozenset(read_only)
+
+    def batch(self, items: Sequence[Item]) -> list[Result]:
+        """Never called: a core asks by calls when its configuration says `remote`."""
+        raise NotImplementedError(f"{len(items)} items for a handler that is somewhere else")

@@ -29,7 +29,10 @@ def run(
         str | None, typer.Option("--name", help="With `system`: which system it is, flat or hierarchical.")
     ] = None,
     handler: Annotated[
-        str | None, typer.Option("--handler", help="With `system`: the handler, as module:attribute.")
+        str | None,
+        typer.Option(
+            "--handler", help="With `system`: the handler, as module:attribute or as http(s)://HOST:PORT/PATH."
+        ),
     ] = None,
 ) -> None:
     """Run one service until SIGTERM or Ctrl-C."""

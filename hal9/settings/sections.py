@@ -141,7 +141,17 @@ class System(Struct, frozen=True, kw_only=True):
     """A system: its limits, and the handler of one that is not built in."""
 
     name: Literal["", "flat", "hierarchical"] = ""
-    handler: Annotated[str, Meta(description="module:attribute")] = ""
+    handler: Annotated[
+        str, Meta(description="module:attribute, or http:// or https:// of a handler", extra={"url": True})
+    ] = ""
+    handler_format: Annotated[
+        Literal["auto", "msgpack", "json"], Meta(description="of the bodies; auto: as the handler describes itself")
+    ] = "auto"
+    handler_timeout_s: Annotated[
+        float, Meta(ge=0.01, le=600.0, description="how long an HTTP handler may take for a batch")
+    ] = 5.0
+    handler_wait_s: Annotated[Seconds, Meta(description="how long a start waits for an HTTP handler")] = 30.0
+    handler_connections: Annotated[Positive, Meta(description="to an HTTP handler, at most")] = 16
     value_bytes: Annotated[Bytes, Meta(description="greatest answer")] = 256 * 1024
     state_bytes: Annotated[Bytes, Meta(description="greatest state of a neuron")] = 384 * 1024
     batch_max: Annotated[Positive, Meta(description="most requests handed to the handler at once")] = 500
