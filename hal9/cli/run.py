@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hal9.cli.options import Config
+from hal9.cli.options import Config, Format, Output
 from hal9.errors import ConfigError
 
 MODULES = {
@@ -34,6 +34,15 @@ def run(
             "--handler", help="With `system`: the handler, as module:attribute or as http(s)://HOST:PORT/PATH."
         ),
     ] = None,
+    checked: Annotated[
+        str | None,
+        typer.Option("--check", metavar="URL", help="With `system`: only see whether a handler answers there."),
+    ] = None,
+    attempts: Annotated[
+        list[str] | None,
+        typer.Option("--try", metavar="OPERATION[=VALUE]", help="With --check: what to ask it, in this order."),
+    ] = None,
+    output: Format = Output.TABLE,
 ) -> None:
     """Run one service until SIGTERM or Ctrl-C."""
     import os
@@ -47,8 +56,13 @@ def run(
         close = get_close_matches(service, MODULES, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(f"unknown service {service!r}: there are {', '.join(MODULES)}{hint}")
-    if (name or handler) and service != "system":
-        raise ConfigError(f"--name and --handler go with `hal9 run system`, not with {service}")
+    if (name or handler or checked) and service != "system":
+        raise ConfigError(f"--name, --handler and --check go with `hal9 run system`, not with {service}")
+    if checked:
+        from hal9.cli.conformance import check
+
+        check(checked, attempts or [], config, output)
+        return
     given = {"HAL9_SYSTEM__NAME": name, "HAL9_SYSTEM__HANDLER": handler}
     settings = load(config, {**os.environ, **{key: value for key, value in given.items() if value is not None}})
     if print_config:
