@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from hal9 import wire
 from hal9.client.answer import Answer, AnswerStatus, Ask, Counts, read_answer
 from hal9.client.attempts import Attempts
+from hal9.client.entry import Entry
 from hal9.client.errors import ClientClosed, NotSent, TooLarge
 from hal9.client.ledger import Ledger
 from hal9.client.many import Answers, Asks
@@ -24,48 +25,11 @@ from hal9.client.room import Room
 from hal9.client.transport import KafkaTransport, Transport
 from hal9.errors import Transient
 from hal9.keys import is_mark, key_error, partition_of
-from hal9.log.effects import Headers, NoTracer, Record, Tracer
+from hal9.log.effects import NoTracer, Record, Tracer
 from hal9.settings import Settings
 
 _MEMORY_S = 120.0
 """How long an ended id is remembered: above the greatest deadline and a router's recovery."""
-
-
-class _Open:
-    """A request in flight. `future` brings its answer, or None: send it again."""
-
-    __slots__ = (
-        "again",
-        "attempts",
-        "began_s",
-        "future",
-        "headers",
-        "id",
-        "key",
-        "span",
-        "stored",
-        "timer",
-        "until_s",
-        "value",
-    )
-
-    def __init__(
-        self, name: bytes, key: bytes, value: bytes, attempts: Attempts, began_s: float, until_s: float
-    ) -> None:
-        self.id, self.key, self.value, self.attempts = name, key, value, attempts
-        self.began_s, self.until_s = began_s, until_s
-        self.future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        self.headers: Headers = ()
-        self.span: object = None
-        self.stored = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.again: asyncio.TimerHandle | None = None
-
-    def rest(self) -> None:
-        """No timer runs any more."""
-        for timer in (self.timer, self.again):
-            if timer is not None:
-                timer.cancel()
 
 
 class Client:
@@ -95,7 +59,7 @@ class Client:
         )
         self._tracer = tracer or NoTracer()
         self._ledger = Ledger(_MEMORY_S)
-        self._open: dict[bytes, _Open] = {}
+        self._open: dict[bytes, Entry] = {}
         self._room = Room(self._settings.in_flight_max, self._settings.in_flight_bytes)
         self._opened = False
         self._failure: BaseException | None = None
@@ -211,19 +175,19 @@ class Client:
         if not self._opened:
             raise ClientClosed("the client is not open")
 
-    def _begin_request(self, name: bytes, key: bytes, value: bytes, deadline_ms: int, retries: int) -> _Open:
+    def _begin_request(self, name: bytes, key: bytes, value: bytes, deadline_ms: int, retries: int) -> Entry:
         loop = asyncio.get_running_loop()
         self._ledger.open(name)
         now_s = loop.time()
         until_s = now_s + (deadline_ms + self._settings.grace_ms) / 1000
-        entry = _Open(name, key, value, Attempts(retries, now_s + deadline_ms / 1000), now_s, until_s)
+        entry = Entry(name, key, value, Attempts(retries, now_s + deadline_ms / 1000), now_s, until_s)
         self._open[name] = entry
         self.counts.sent += 1
         entry.timer = loop.call_at(entry.until_s, self._give_up, entry, "no-answer")
         return entry
 
     # ------------------------------------------------------------------ sending
-    async def _converse(self, entry: _Open, operation: str, deadline_ms: int) -> Answer:
+    async def _converse(self, entry: Entry, operation: str, deadline_ms: int) -> Answer:
         entry.span, trace = self._tracer.begin("send requests", None, {"hal9.operation": operation})
         headers = [
             (wire.ID, entry.id),
@@ -240,7 +204,7 @@ class Client:
                 return answer
             await self._send_again(entry)
 
-    async def _send(self, entry: _Open) -> None:
+    async def _send(self, entry: Entry) -> None:
         number = entry.attempts.begin()
         partition = partition_of(entry.key, self._transport.partitions)
         sending = self._transport.send(entry.key, entry.value, entry.headers, partition)
@@ -257,7 +221,7 @@ class Client:
             if entry.attempts.left:
                 self._again_at(entry, entry.attempts.after_silence(asyncio.get_running_loop().time()))
 
-    async def _send_again(self, entry: _Open) -> None:
+    async def _send_again(self, entry: Entry) -> None:
         """An answer that comes meanwhile ends it: what was sent before may have been stored."""
         self.counts.resent += 1
         sending = asyncio.create_task(self._send(entry))
@@ -268,7 +232,7 @@ class Client:
             sending.cancel()
             await asyncio.wait({sending})
 
-    def _stored(self, entry: _Open, number: int, stored: "asyncio.Future[Any]") -> None:
+    def _stored(self, entry: Entry, number: int, stored: "asyncio.Future[Any]") -> None:
         error = None if stored.cancelled() else stored.exception()
         if error is None:
             entry.stored = True
@@ -277,7 +241,7 @@ class Client:
         elif number == entry.attempts.made:
             self._not_stored(entry)
 
-    def _not_stored(self, entry: _Open) -> None:
+    def _not_stored(self, entry: Entry) -> None:
         """Whether it was stored is unknown then, which is what `timeout` says, unless it may be sent again."""
         again_s = entry.attempts.after_failure(asyncio.get_running_loop().time())
         if again_s is None and not entry.stored:
@@ -285,13 +249,13 @@ class Client:
         else:
             self._again_at(entry, again_s)
 
-    def _again_at(self, entry: _Open, at_s: float | None) -> None:
+    def _again_at(self, entry: Entry, at_s: float | None) -> None:
         if entry.again is not None:
             entry.again.cancel()
         if at_s is not None and entry.id in self._open:
             entry.again = asyncio.get_running_loop().call_at(at_s, self._wake, entry)
 
-    def _wake(self, entry: _Open) -> None:
+    def _wake(self, entry: Entry) -> None:
         # A new future first: the answer may come before the sender is running again.
         waiting, entry.future = entry.future, asyncio.get_running_loop().create_future()
         if not waiting.done():
@@ -316,7 +280,7 @@ class Client:
                 entry = self._open[name]
                 self._end(entry, read_answer(record, (now_s - entry.began_s) * 1000))
 
-    def _give_up(self, entry: _Open, error: str, status: AnswerStatus = "timeout") -> None:
+    def _give_up(self, entry: Entry, error: str, status: AnswerStatus = "timeout") -> None:
         """End a request by this client's own word; nothing if it has ended."""
         if self._open.get(entry.id) is not entry:
             return
@@ -326,7 +290,7 @@ class Client:
         elapsed_ms = (now_s - entry.began_s) * 1000
         self._end(entry, Answer(status, b"", error, None, None, entry.id.decode(), elapsed_ms, local=True))
 
-    def _end(self, entry: _Open, answer: Answer) -> None:
+    def _end(self, entry: Entry, answer: Answer) -> None:
         del self._open[entry.id]
         entry.rest()
         setattr(self.counts, answer.status, getattr(self.counts, answer.status) + 1)
