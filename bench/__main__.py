@@ -1,20 +1,28 @@
-"""`python -m bench [router|rest]`: all of them without a name. `python -m bench simulate --count N`: the search."""
+"""`python -m bench [NAME ...]`: all figures without a name. `python -m bench simulate --count N`: the search."""
 
 import sys
 
-from bench import rest, router, simulate
+from bench import latency, rest, route, router, simulate, takeover
 
-BENCHES = {"router": router.main, "rest": rest.main}
+BENCHES = {
+    "router": router.main,
+    "latency": latency.main,
+    "route": route.main,
+    "takeover": takeover.main,
+    "rest": rest.main,
+}
+SEARCHES = {"simulate": simulate.main}
+"""Not a figure of the README: as long as asked, with options of their own."""
 
 
 def main() -> int:
     """Run the benches named on the command line; 2 for an unknown one, 1 if a bound is missed."""
-    if sys.argv[1:2] == ["simulate"]:
-        return simulate.main(sys.argv[2:])
     names = sys.argv[1:] or list(BENCHES)
+    if names[0] in SEARCHES:
+        return SEARCHES[names[0]](names[1:])
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
-        print(f"no bench {', '.join(unknown)}: there are {', '.join(BENCHES)}", file=sys.stderr)
+        print(f"no bench {', '.join(unknown)}: there are {', '.join([*BENCHES, *SEARCHES])}", file=sys.stderr)
         return 2
     return max(BENCHES[name]() for name in names)
 
