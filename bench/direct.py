@@ -21,11 +21,14 @@ async def answer(bootstrap: str, source: str, target: str, partitions: int) -> N
         for at, records in (await consumer.getmany(timeout_ms=500, max_records=2000)).items():
             batch = producer.create_batch()
             for record in records:
-                if batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers) is None:
+                if (
+                    batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
+                    is None
+                ):
                     batch.close()
                     await producer.send_batch(batch, target, partition=at.partition)
                     batch = producer.create_batch()
-                    batch.append(key=record.key, value=record.value, timestamp=None, headers=record.headers)
+                    batch.append(key=record.key, value=record.value, timestamp=None, headers=list(record.headers))
             batch.close()
             await producer.send_batch(batch, target, partition=at.partition)
 

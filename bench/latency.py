@@ -60,6 +60,8 @@ async def _round(on: Ground, topics: Topics, source: str, target: str, number: i
             await asyncio.sleep(WARM_S + SECONDS)
             end = time.monotonic()
         taken = asking.latencies_ms(end - SECONDS)
+        if asking.open:
+            raise RuntimeError(f"{path}: {asking.open} requests without an answer")
         found[path] = [round(percentile(taken, 0.5), 2), round(percentile(taken, 0.99), 2)]
         print(f"round {number + 1}: {path} p50 {found[path][0]} ms, p99 {found[path][1]} ms", file=sys.stderr)
     return found
