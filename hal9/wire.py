@@ -24,12 +24,13 @@ ROLE, STATUS, ERROR, STATE_VERSION, CHANGE, STATE_DIFF = (
     "state-diff",
 )
 SERVED_BY = "served-by"
+FALLBACK, ALIGNED, STALE_MS, STALE_VERSIONS = "fallback", "aligned", "stale-ms", "stale-versions"
 VERSION, ORIGIN, ANSWER_STATUS, ANSWER_ERROR, LAYER = "version", "origin", "answer-status", "answer-error", "layer"
 SOURCE = "source"
 
 CLAIM, MARKER, SEAL = b"\0claim/", b"\0marker/", b"\0seal/"
 
-OURS = frozenset({POSITION, EPOCH, PRIMARY, SHADOW, TWIN, AFTER_SEAL, TERM, REJECTED})
+OURS = frozenset({POSITION, EPOCH, PRIMARY, SHADOW, TWIN, AFTER_SEAL, TERM, REJECTED, FALLBACK, ALIGNED})
 """Headers of a dispatched request that are dropped when a user sends them."""
 
 RESPONSE_STATUSES = {b"ok": "ok", b"error": "error", b"timeout": "timeout"}
@@ -202,6 +203,10 @@ class Dispatched:
     rejected: str | None
     traceparent: bytes | None
     twin: bool = False
+    fallback: bool = False
+    """Its `primary` is not the owner, and answers at once from what it holds."""
+    aligned: bool = False
+    """Its `primary` is not the owner, and answers when it holds every change of the key dispatched before."""
 
 
 def parse_dispatched(record: Record) -> Dispatched:
@@ -225,6 +230,8 @@ def parse_dispatched(record: Record) -> Dispatched:
             rejected.decode() if rejected is not None else None,
             fields.get(TRACEPARENT),
             fields.get(TWIN) == b"1",
+            fields.get(FALLBACK) == b"1",
+            fields.get(ALIGNED) == b"1",
         )
     except _UNREADABLE as error:
         raise Poison("bad-dispatched", str(error)) from error

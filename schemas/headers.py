@@ -25,6 +25,10 @@ _TRACE = (
     Header("traceparent", "W3C trace context", TRACEPARENT),
     Header("tracestate", "W3C trace context"),
 )
+_STALE = (
+    Header("stale-ms", "of a fallback: the state read was the newest one until so long before, at most", DECIMAL),
+    Header("stale-versions", "of a fallback: changes asked for that the state read does not show, at most", DECIMAL),
+)
 
 REQUEST = (
     Header(
@@ -49,6 +53,8 @@ DISPATCHED = (
     Header("shadow", "the system that executes it too, if any", SYSTEM_NAMES),
     Header("twin", "present when the primary runs it twice", "1"),
     Header("after-seal", "the epoch in which the bucket of the key last moved; 0 if never", DECIMAL),
+    Header("fallback", "the primary is not the owner: it answers a read at once from what it holds", "1"),
+    Header("aligned", "the primary is not the owner: it answers a read when it holds every change before it", "1"),
     Header("rejected", "why nobody executes it"),
     Header("term", "offset of the writer's claim", DECIMAL, required=True),
 )
@@ -56,7 +62,7 @@ RESPONSE = (
     Header("id", "identity of the request", required=True),
     Header("position", "partition and offset of the request on `requests`", POSITION, required=True),
     Header("epoch", "version of the route under which it was dispatched", DECIMAL, required=True),
-    Header("role", "in which role this system executed it", "primary|shadow|twin", required=True),
+    Header("role", "in which role this system executed it", "primary|shadow|twin|fallback", required=True),
     Header("status", "how it ended", "ok|error", required=True),
     Header("error", "a short code, when not ok"),
     Header("state-version", "version of the state that was read; 0 if none", DECIMAL),
@@ -64,6 +70,7 @@ RESPONSE = (
     Header(
         "state-diff", "shadow of a mutating request: JSON list of the fields of the state that differ, cut at 4 KiB"
     ),
+    *_STALE,
     *_TRACE,
 )
 ANSWER = (
@@ -77,6 +84,9 @@ ANSWER = (
     Header("error", "a short code, when not ok"),
     Header("served-by", "the system whose answer this is, when served", SYSTEM_NAMES),
     Header("epoch", "version of the route", DECIMAL),
+    Header("fallback", "present when a system answered a read in place of the owner, from what it held", "1"),
+    Header("state-version", "of a fallback: version of the state that was read", DECIMAL),
+    *_STALE,
     *_TRACE,
 )
 STATE = (

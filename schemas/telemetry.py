@@ -70,6 +70,10 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
         dict[str, Count], Meta(description="requests whose shadow and twin were both compared, by operation")
     ] = {}
     noise: Annotated[list[FieldNoise], Meta(max_length=256, description="of those pairs, by field")] = []
+    fallbacks: Annotated[dict[System, Count], Meta(description="reads answered in place of their owner, by whom")] = {}
+    reads_ignored: Annotated[
+        Count, Meta(description="requests whose operation the route names a system for, not read-only at both")
+    ] = 0
     overload: Annotated[
         dict[str, Count], Meta(description="of `rejected`: for overload, by cause (full, hot-key)")
     ] = {}

@@ -11,18 +11,28 @@ from schemas.base import FLAT, HIERARCHICAL, Tree
 from services.migrator.core import MigratorConfig, MigratorCore
 from services.router.core import RouterConfig, RouterCore
 from services.router.outcomes import OutcomeBook
-from services.router.protection import Protection
+from services.router.protection import Protection, ProtectionPolicy
 from simulation.applied import AppliedHandler
 
 MIGRATION = "hal9"
 DEADLINE_MS = 60_000
 """Default deadline of the world's requests: no schedule lasts so long, so whatever hangs is found and not timed out."""
 
+SOON = 0.001
+"""Part of its time that the system asked first has for a read: 60 ms by default."""
+
 SERVICES = ("router", FLAT, HIERARCHICAL, "migrator")
 
 
 def _as_it_is(state: Tree) -> Tree:
     return state
+
+
+def protection(*, reads: bool) -> Protection:
+    """What the routers of a world share; `reads`: they know of a read-only operation, and soon ask for it elsewhere."""
+    made = Protection(ProtectionPolicy(fallback_after=SOON))
+    made.read_only = frozenset({"read"}) if reads else frozenset()
+    return made
 
 
 def cast(

@@ -31,6 +31,8 @@ class Dispatch:
     epoch: int
     primary: System | None
     key: bytes
+    fallback: bool = False
+    aligned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class Passed:
     """Those that somebody commits past, with what they are: `data`, `marker` or `seal`."""
     dispatched: dict["Position", Dispatch] = field(default_factory=dict)
     """Newest per position."""
+    first: dict["Position", int] = field(default_factory=dict)
+    """Where each position was dispatched first."""
+    beside: dict[tuple[System, "Position", int | None], int] = field(default_factory=dict)
+    """Where a read was first dispatched to a system that is not its owner: in this epoch, or (None) as a fallback."""
     responded: set[tuple[System, "Position"]] = field(default_factory=set)
     copied: dict[tuple[str, bytes], int] = field(default_factory=dict)
     """Per replica log and key the newest version in it."""
@@ -68,16 +74,25 @@ class Passed:
         if kind != "data":
             return
         if log == "dispatched":
-            found = _dispatch(record)
-            self.dispatched[found.position] = found
+            self._dispatched(_dispatch(record))
         elif log in RESPONSES.values():
             position = wire.parse_position(wire.header(record.headers, wire.POSITION))
-            if position is not None and wire.text(record.headers, wire.ROLE) == "primary":
+            if position is not None and wire.text(record.headers, wire.ROLE) in ("primary", "fallback"):
                 self.responded.add((NAMED[log], position))
         elif log in REPLICA.values():
             place = (f"{log}/{partition}", record.key or b"")
             version = wire.number(record.headers, wire.VERSION) or 0
             self.copied[place] = max(self.copied.get(place, 0), version)
+
+    def _dispatched(self, found: Dispatch) -> None:
+        self.first.setdefault(found.position, found.offset)
+        if found.primary is not None and (found.fallback or found.aligned):
+            epoch = None if found.fallback else found.epoch
+            self.beside.setdefault((found.primary, found.position, epoch), found.offset)
+        before = self.dispatched.get(found.position)
+        if found.fallback and before is not None and before.epoch >= found.epoch:
+            return  # beside the dispatch to the owner, which its router goes on waiting for
+        self.dispatched[found.position] = found
 
     def check(
         self, witness: "Witness", service: str, partition: int, commits: Mapping[str, Commit], now_ms: int
@@ -102,7 +117,9 @@ def _dispatch(record: Stored) -> Dispatch:
     primary = wire.text(record.headers, wire.PRIMARY)
     position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
     epoch = wire.number(record.headers, wire.EPOCH) or 0
-    return Dispatch(record.offset, position, epoch, NAMED[primary] if primary else None, record.key or b"")
+    fallback, aligned = (wire.header(record.headers, name) == b"1" for name in (wire.FALLBACK, wire.ALIGNED))
+    system = NAMED[primary] if primary else None
+    return Dispatch(record.offset, position, epoch, system, record.key or b"", fallback, aligned)
 
 
 def _request(case: Case) -> bool:
@@ -141,6 +158,8 @@ def _executed(case: Case, system: System) -> bool:
     if case.kind == "marker":
         return any(case.record.key == wire.MARKER + wire.decimal(epoch) for epoch in validity.seals)
     found = _dispatch(case.record)
+    if found.aligned or (found.fallback and (wire.number(case.record.headers, wire.DEADLINE) or 0) <= case.now_ms):
+        return True  # its router asks the owner; nobody waits any more
     if found.primary != system or (system, found.position) in case.witness.passed.responded:
         return True
     return validity.sealed(found.epoch, found.key)

@@ -96,6 +96,8 @@ class Director:
         wanted = rng.choice([p for p in (0.0, 50.0, 100.0) if p != held])
         if self._plan.pins and rng.hit(0.3):
             return ("pin", rng.choice(self._plan.keys))
+        if self._plan.reads and rng.hit(0.5):
+            return ("flag", f"reads.read={rng.choice(('', *SYSTEMS, *SYSTEMS))}")
         if self._plan.scopes and rng.hit(0.5):
             return ("flag", self._scope())
         return ("rollback",) if wanted == 0.0 and rng.hit(0.5) else ("route", wanted)
@@ -118,6 +120,8 @@ class Director:
             yield from self._rebalance()
         if plan.jump and rng.hit(plan.jump):
             yield ("clock", rng.choice((100, 1000, 3500)))
+        if plan.reads and rng.hit(0.02):
+            yield ("trip", rng.choice(("", *SYSTEMS, " ".join(SYSTEMS))))
         if plan.lag is not None and rng.hit(0.05):
             yield ("compact", rng.choice(STATE_LOGS), rng.randrange(plan.partitions), plan.lag)
         if plan.redis:

@@ -14,6 +14,7 @@ from hal9.testing.memory import MemoryGroup, MemoryLogs, Name
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import SYSTEMS, System
 from services.migrator.core import MigratorCore
+from services.router.protection import Protection
 from simulation.cast import MIGRATION, SERVICES, cast
 from simulation.elsewhere import Elsewhere
 from simulation.witness import Witness
@@ -65,6 +66,8 @@ class Instances:
     restarts: list[str] = field(default_factory=list)
     """Why incarnations ended, of instances that are gone."""
     takeovers: int = 0
+    protection: Protection = field(default_factory=Protection)
+    """Of all routers."""
     given_back: int = 0
     _groups: dict[Place, MemoryGroup] = field(default_factory=dict)
     _makers: list[dict[str, Callable[[str], PartitionCore]]] = field(default_factory=list)
@@ -73,7 +76,14 @@ class Instances:
     def __post_init__(self) -> None:
         self._groups = {(service, p): MemoryGroup() for service in SERVICES for p in range(self.partitions)}
         remote = self.elsewhere is not None
-        self._makers = [cast(p, self.partitions, remote=remote) for p in range(self.partitions)]
+        self._makers = [
+            cast(p, self.partitions, protection=self.protection, remote=remote) for p in range(self.partitions)
+        ]
+
+    def trip(self, systems: str) -> bool:
+        """The breakers of these systems are open, those of the others closed."""
+        self.protection.tripped = frozenset(system for system in SYSTEMS if system in systems.split())
+        return True
 
     # ------------------------------------------------------------------ who is there
     def alive(self, service: str) -> bool:

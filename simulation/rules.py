@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hal9.backend.beside import Read
 from hal9.backend.core import BackendCore
+from hal9.backend.freshness import Freshness
 from hal9.backend.queues import Queues, Task
 from hal9.backend.responses import Outbox, Response
 from hal9.control.route import Route, Spans
@@ -223,6 +225,24 @@ def _prefixes_move(patch: Patch) -> None:
 def _reach(patch: Patch) -> None:
     """Flat's seal waits for the cold neurons of whatever pins and prefixes move, not of the percentage alone."""
     patch(Route, "reach", lambda self, *_: self.bound)
+
+
+@_rule("aligned-reads", 10)
+def _aligned_reads(patch: Patch) -> None:
+    """A read by operation waits for every change of its key that was dispatched before."""
+    patch(Freshness, "newest", lambda *_: None)
+
+
+@_rule("missing-kept", 10)
+def _missing_kept(patch: Patch) -> None:
+    """A system commits no dispatched change that its store does not show: a successor must know of it."""
+    patch(Freshness, "oldest", lambda _: None)
+
+
+@_rule("never-copied", 10)
+def _never_copied(patch: Patch) -> None:
+    """A system that holds nothing of a key does not say that there is nothing."""
+    patch(Read, "refusal", lambda *_: None)
 
 
 @_rule("commit-read-back", 1)

@@ -47,6 +47,8 @@ class Schedule:
     pins: bool = False
     scopes: bool = False
     """Keys and prefixes are pinned to either system and let go, and the global switch is used."""
+    reads: bool = False
+    """`read` is known to be read-only: it falls back, and is served by operation; breakers open and close."""
     partitions: int = 1
     members: int = 1
     """Instances of each service among which the partitions are shared out at first."""
@@ -154,6 +156,20 @@ def _elsewhere(rng: Chance, drawn: Schedule) -> Schedule:
     )
 
 
+def _reads(rng: Chance, drawn: Schedule) -> Schedule:
+    return replace(
+        drawn,
+        reads=True,
+        requests=rng.randint(8, 16),
+        epochs=rng.randint(2, 5),
+        keys=KEYS[: rng.choice((1, 2))],
+        fault=rng.choice((0, 0.004, 0.02)),
+        jump=rng.choice((0.005, 0.02)),
+        scopes=False,
+        remote=rng.hit(0.25),
+    )
+
+
 KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _plain,
     _forced,
@@ -165,6 +181,7 @@ KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _redis,
     _scopes,
     _elsewhere,
+    _reads,
 )
 """What each kind stresses is its name; `_all` is all at once on one key."""
 

@@ -179,7 +179,7 @@ class Witness:
                 raise Violation("a twin that is none", record)
             if wire.header(record.headers, wire.STATE_DIFF) not in (None, b"[]"):
                 raise Violation("a twin made another state of the same one", record)
-        if role != "primary":
+        if role not in ("primary", "fallback"):
             self.count(f"{role}s")
             return
         position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
@@ -187,8 +187,26 @@ class Witness:
         status = wire.text(record.headers, wire.STATUS)
         if asked is None:
             raise Violation("an answer to no request", record)
-        if status == "ok":
+        place = (system, position, None if role == "fallback" else wire.number(record.headers, wire.EPOCH))
+        if status == "ok" and place in self.passed.beside:
+            self._read_beside(system, position[0], self.passed.beside[place], asked, record)
+        if status == "ok" and role == "primary":
             self._true(asked, record, f"{system}: ")
+
+    def _read_beside(self, system: System, partition: int, dispatched: int, asked: Asked, record: Stored) -> None:
+        """A state that was once valid; a fallback says what it does not show of all that was dispatched before it."""
+        version = wire.number(record.headers, wire.STATE_VERSION) or 0
+        chain = self.chains.get(asked.key, [])
+        if not asked.reads:
+            raise Violation("a request that changes state was asked for elsewhere", f"{system}: {asked}")
+        if not 0 < version <= len(chain) or applied(chain[version - 1].state) != answered(record.value):
+            raise Violation("a read of what never was", f"{system}: version {version} of {asked}")
+        missing = [c for c in chain[version:] if self.passed.first[partition, c.position] < dispatched]
+        stale = wire.number(record.headers, wire.STALE_VERSIONS)
+        self.count("aligned_reads" if stale is None else "fallback_reads")
+        self.count("stale_reads", int(bool(stale)))
+        if len(missing) > (stale or 0):
+            raise Violation("more is missing than a read says", f"{system}: {stale} of {missing}, {asked}")
 
     def _answer(self, record: Stored) -> None:
         """To the user: `ok` is one effect, `timeout` at most one, `error` and `rejected` none."""
@@ -201,7 +219,9 @@ class Witness:
             self.count("answers_repeated")
             self._repeated(asked, status, record)
         asked.answers.append(record)
-        if status == "ok":
+        if wire.header(record.headers, wire.FALLBACK) is not None:
+            self.count("answers_fallback")
+        elif status == "ok":
             self._true(asked, record, "")
         elif status in ("error", "rejected") and asked.effect is not None:
             raise Violation(f"answered {status}, and yet it took effect", asked)

@@ -16,7 +16,7 @@ from hal9.testing.memory import MemoryLogs, Name, Stored
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import FLAT, System
 from simulation.applied import AppliedHandler
-from simulation.cast import MIGRATION, SERVICES
+from simulation.cast import MIGRATION, SERVICES, protection
 from simulation.chance import Chance
 from simulation.clients import Clients
 from simulation.director import Action, Director, Value
@@ -67,7 +67,10 @@ class World:
         self.logs = MemoryLogs(self._landed if trace else self.witness.landed)
         self.clients = Clients(self.logs, self.witness, 100.0 if self.plan.shadow else 0.0)
         elsewhere = Elsewhere(as_batch(AppliedHandler()), self.plan.trouble) if self.plan.remote else None
-        self.instances = Instances(self.logs, self.plan.partitions, self.witness, self.note, elsewhere)
+        shared = protection(reads=self.plan.reads)
+        self.instances = Instances(
+            self.logs, self.plan.partitions, self.witness, self.note, elsewhere, protection=shared
+        )
         self.projectors = Projectors(self.logs, self.witness)
         self._calm = False
         self._verbs: dict[str, Verb] = {
@@ -75,6 +78,7 @@ class World:
             **self._of_clients(),
             **self._of_instances(),
             "resume": self.instances.resume,
+            "trip": self.instances.trip,
             "projector": self.projectors.start,
             "end_projector": self.projectors.end,
             "project": self.projectors.step,
@@ -212,6 +216,7 @@ class World:
     def _calm_down(self) -> bool:
         """No new faults: the sleeping wake, the dead have successors (but one system that is dead for ever)."""
         self._calm = True
+        self.instances.trip("")
         self.clients.backfill(self.now_ms)
         for instance in self.instances.named.values():
             self.instances.pause(instance, paused=False)

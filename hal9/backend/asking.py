@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from hal9.backend.beside import Read
 from hal9.backend.execution import Executed
 from hal9.backend.handler import Missing, Outcome, Refused, Result
 from hal9.backend.queues import Task
@@ -21,7 +22,7 @@ from hal9.backend.twins import Twin
 PAUSE_MS = 200
 """Before a handler that was not reached is tried again."""
 BESIDE_LIMIT = 1_000
-"""Shadows and twins that may wait to be asked: what is more is incomparable, or left out."""
+"""Shadows, twins and reads that may wait to be asked: what is more is incomparable, or left out."""
 GIVEN_UP = Executed("timeout", "handler-unreachable", None, None)
 
 Known = Mapping[int, tuple[Held, Result]]
@@ -45,7 +46,7 @@ class Asking:
     """
 
     most: int
-    beside: deque[Aligned | Twin] = field(default_factory=deque)
+    beside: deque[Aligned | Twin | Read] = field(default_factory=deque)
     down: bool = False
     _limit: int = 0
     _busy: bool = False
@@ -90,7 +91,7 @@ class Asking:
             self._not_before = now_ms + PAUSE_MS
 
     # ------------------------------------------------------------------ shadows and twins
-    def add(self, runs: Iterable[Aligned | Twin]) -> list[Aligned | Twin]:
+    def add(self, runs: Iterable[Aligned | Twin | Read]) -> list[Aligned | Twin | Read]:
         """To be asked about beside the primaries; returns those for which there is no room."""
         surplus = []
         for one in runs:
@@ -100,7 +101,7 @@ class Asking:
                 self.beside.append(one)
         return surplus
 
-    def take_beside(self, now_ms: float) -> list[Aligned | Twin]:
+    def take_beside(self, now_ms: float) -> list[Aligned | Twin | Read]:
         """The next ones, which count as under way; none while some are, or while the handler is not reached."""
         if self._busy_beside or not self.beside or now_ms < self._not_before:
             return []

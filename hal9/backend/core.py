@@ -15,7 +15,9 @@ import msgspec
 
 from hal9 import wire
 from hal9.backend.asking import GIVEN_UP, Asking, Known, Question
+from hal9.backend.beside import UNREACHED, Beside, Read, answer
 from hal9.backend.execution import Executed, Limits, mutating, read_only, run
+from hal9.backend.freshness import Freshness
 from hal9.backend.handler import BatchHandler, Item, Missing, Outcome, Result
 from hal9.backend.queues import Queues, Task
 from hal9.backend.responses import Outbox, Response
@@ -87,6 +89,8 @@ class BackendCore:
         self.term = -1
         self.store = Store(config.answers_ms)
         self.shadows = Shadows(self.store)
+        self.freshness = Freshness()
+        self.beside = Beside(self.freshness, self._replica_complete)
         self.validity = Validity(system=self.system, salt=salt(config.migration, ROUTE_SALT))
         self._replica_validity = Validity()
         self._dispatch_validity = Validity()
@@ -130,7 +134,7 @@ class BackendCore:
 
     def wants(self, log: str) -> bool:
         """Once it serves; no requests while too many wait."""
-        if log == "dispatched" and len(self._queues) + len(self._outbox) >= self.config.backlog:
+        if log == "dispatched" and len(self._queues) + len(self._outbox) + len(self.beside) >= self.config.backlog:
             return False
         return self.phase == "serve"
 
@@ -154,6 +158,7 @@ class BackendCore:
         """How far the replica log went when this incarnation began to serve."""
         self._replica_end = offset
         self._run_shadows(self.shadows.caught_up(), now_ms)
+        self._read_beside(self.beside.caught_up(), now_ms)
 
     def scanned(self, log: str, records: Sequence[Record], next_offset: int, now_ms: float) -> None:
         """Nothing is scanned here."""
@@ -229,6 +234,7 @@ class BackendCore:
         if self.store.held(key) is held:
             self._repairs.pop(key, None)
             self._run_shadows(self.shadows.applied(key, before, held, change, now_ms), now_ms)
+            self._shown(key, held.position, now_ms)
 
     def _replica_complete(self) -> bool:
         return self._replica_end is not None and self._next[self.replica] >= self._replica_end
@@ -249,7 +255,14 @@ class BackendCore:
         if request.rejected is not None:
             return
         key, value = record.key, record.value or b""
+        if request.fallback or request.aligned:
+            if request.primary == self.system:
+                self._read_beside(self.beside.add(self._read_of(record, key, request)), now_ms)
+            return
         changes = request.operation not in self.handler.read_only
+        if changes and request.position > self.store.held(key).position:
+            at_ms = min(record.timestamp, now_ms)
+            self.freshness.dispatched(key, request.position, record.offset, at_ms)
         if request.shadow == self.system:
             shadow = Shadow(key, request, value, changes, self.shadows.last_change.get(key))
             self._run_shadows(self.shadows.add(shadow), now_ms)
@@ -265,6 +278,8 @@ class BackendCore:
         self._queues.look_again()
         while keys := self._queues.ready(self.config.batch if self.asking is None else self.asking.room(now_ms)):
             self._round(keys, now_ms)
+        if self.beside.early:
+            self._read_beside(self.beside.caught_up(), now_ms)
         self._seal()
         self._repair()
         self._respond()
@@ -365,6 +380,7 @@ class BackendCore:
         self._answer(task, executed, held, self._sequence)
         if request.twin:
             self._twin(request, task.key, task.value, current, executed, self._sequence)
+        self._shown(task.key, request.position, now_ms)
 
     def _append(self, change: Change, value: bytes | None, status: str | None, error: str | None, epoch: int) -> None:
         held = change.held
@@ -411,8 +427,8 @@ class BackendCore:
             if a.state is None:
                 self._shadow_answer(a, Executed("error", INCOMPARABLE, None, None), None)
 
-    def _run_beside(self, runs: Sequence[Aligned | Twin], now_ms: float) -> None:
-        """Shadows and twins: each on a state of its own, at any time."""
+    def _run_beside(self, runs: Sequence[Aligned | Twin | Read], now_ms: float) -> None:
+        """Shadows, twins, reads beside the owner: each on a state of its own, at any time."""
         if self.asking is None:
             for one, result in zip(runs, run(self.handler, [_beside(one) for one in runs], self._off), strict=True):
                 self._ran(one, result, now_ms)
@@ -428,7 +444,7 @@ class BackendCore:
             self.effects.calls.append(call)
 
     def _heard_beside(
-        self, taken: Sequence[Aligned | Twin], asking: Asking, outcomes: Sequence[Outcome], now_ms: float
+        self, taken: Sequence[Aligned | Twin | Read], asking: Asking, outcomes: Sequence[Outcome], now_ms: float
     ) -> None:
         asking.heard_beside(outcomes, now_ms)
         for one, outcome in zip(taken, outcomes, strict=True):
@@ -436,9 +452,12 @@ class BackendCore:
         self._ask_beside(asking, now_ms)
         self._proceed(now_ms)
 
-    def _ran(self, one: Aligned | Twin, outcome: Outcome, now_ms: float) -> None:
+    def _ran(self, one: Aligned | Twin | Read, outcome: Outcome, now_ms: float) -> None:
         if isinstance(one, Aligned):
             self._shadow_ran(one, outcome, now_ms)
+        elif isinstance(one, Read):
+            executed = UNREACHED if isinstance(outcome, Missing) else read_only(outcome, self.config.limits)
+            self._outbox.add(answer(one, executed, self._sequence, now_ms))
         elif isinstance(outcome, Missing):
             self.twins.dropped += 1
         else:
@@ -493,6 +512,35 @@ class BackendCore:
             found = msgspec.json.encode(fields) if fields else b'["(state)"]'
         return found
 
+    # ------------------------------------------------------------------ reads beside the owner
+    def _read_of(self, record: Record, key: bytes, request: wire.Dispatched) -> Read:
+        if request.aligned:
+            return Read(key, request, record.value or b"", None)
+        self._undone[record.offset] = None
+        return Read(key, request, record.value or b"", record.offset)
+
+    def _shown(self, key: bytes, position: int, now_ms: float) -> None:
+        """The store shows what the request at `position` made of `key`."""
+        self.freshness.applied(key, position)
+        if self.beside.waiting:
+            self._read_beside(self.beside.applied(key, position), now_ms)
+
+    def _read_beside(self, found: Iterable[Read], now_ms: float) -> None:
+        runnable: list[Read] = []
+        for read in found:
+            read.held, read.stale, read.at_ms = (
+                self.store.held(read.key),
+                self.freshness.stale(read.key, now_ms),
+                now_ms,
+            )
+            refusal = read.refusal(self.handler.read_only)
+            if refusal is None:
+                runnable.append(read)
+            else:
+                self._outbox.add(answer(read, Executed("error", refusal, None, None), self._sequence, now_ms))
+        if runnable:
+            self._run_beside(runnable, now_ms)
+
     # ------------------------------------------------------------------ seals, repairs
     def _seal(self) -> None:
         """Seal each epoch when all that precedes its marker was executed and sent."""
@@ -534,6 +582,9 @@ class BackendCore:
         if self.phase != "serve":
             return
         self._run_shadows(self.shadows.expire(now_ms), now_ms)
+        for read in self.beside.expire(now_ms):
+            if read.offset is not None:
+                self._undone.pop(read.offset, None)
         self._run_beside(self.twins.take(), now_ms)
         self.store.expire(now_ms)
         while self._deleted and self._deleted[0][0] <= now_ms - self.config.answers_ms:
@@ -550,6 +601,8 @@ class BackendCore:
         while self._marks and self._marks[0][1].route.epoch in self.validity.seals:
             self._marks.popleft()
         held = [*([next(iter(self._undone))] if self._undone else []), *(offset for offset, _ in self._marks)]
+        if (missing := self.freshness.oldest()) is not None:
+            held.append(missing)  # so that a successor knows what its store does not show
         position = min(held, default=self._next["dispatched"])
         metadata = self._dispatch_validity.saved(position)
         return {"dispatched": Commit(position, metadata)} if len(metadata) <= METADATA_BYTES else {}
@@ -589,8 +642,10 @@ class BackendCore:
         self.effects.sends.append(Send(log, key, value, headers, token))
 
 
-def _beside(one: Aligned | Twin) -> Item:
+def _beside(one: Aligned | Twin | Read) -> Item:
     """What the handler is given for it."""
+    if isinstance(one, Read):
+        return one.held.state, one.request.operation, one.value
     if isinstance(one, Twin):
         return one.before.state, one.request.operation, one.value
     return one.state.state if one.state is not None else None, one.shadow.request.operation, one.shadow.value

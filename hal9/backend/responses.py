@@ -28,6 +28,8 @@ class Response:
     offset: int | None = None
     diff: bytes | None = None
     span: object = None
+    stale: tuple[int, int] | None = None
+    """Of a fallback: changes that the state does not show, and for how many milliseconds."""
 
     def headers(self, partition: int) -> list[tuple[str, bytes]]:
         """The headers of the record on the response log."""
@@ -46,6 +48,8 @@ class Response:
             headers.append((wire.CHANGE, b"%d" % self.held.offset))
         if self.diff is not None:
             headers.append((wire.STATE_DIFF, self.diff))
+        if self.stale is not None:
+            headers += [(wire.STALE_VERSIONS, b"%d" % self.stale[0]), (wire.STALE_MS, b"%d" % self.stale[1])]
         if request.traceparent is not None:
             headers.append((wire.TRACEPARENT, request.traceparent))
         return headers

@@ -126,6 +126,9 @@ class Router(Struct, frozen=True, kw_only=True):
     breaker_slow_ms: Annotated[Milliseconds, Meta(description="a request that takes longer is slow")] = 2_000
     breaker_open_ms: Annotated[Milliseconds, Meta(description="how long it stays open before it is probed")] = 10_000
     breaker_probes: Annotated[Positive, Meta(description="shadow executions that decide whether it closes")] = 5
+    fallback_after: Annotated[
+        float, Meta(ge=0.0, lt=1.0, description="part of its time after which a read is asked for elsewhere; 0: never")
+    ] = 0.5
     shadow_rate: Annotated[float, Meta(ge=0.0, le=1e7, description="shadows per second; 0: no bound")] = 0.0
     shadow_burst: Annotated[Positive, Meta(description="shadows that may go at once")] = 1_000
 

@@ -11,7 +11,16 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from hal9.stats.sketch import GAMMA
-from hal9.telemetry.families import COMPARISONS, OVERLOAD, REQUEST_DURATION, REQUESTS, SHADOWS_DROPPED, Family
+from hal9.telemetry.families import (
+    COMPARISONS,
+    FALLBACKS,
+    OVERLOAD,
+    READS_IGNORED,
+    REQUEST_DURATION,
+    REQUESTS,
+    SHADOWS_DROPPED,
+    Family,
+)
 from schemas.base import FLAT, SYSTEMS
 from schemas.telemetry import Comparisons, Outcome, Sketch
 
@@ -132,13 +141,20 @@ class OutcomeMetrics:
                 self._count(system, "shadow", status, count)
         self._count(FLAT, "twin", "ok", outcome.twin_ok)
         self._count(FLAT, "twin", "error", outcome.twin_error)
+        self._add_protection(outcome)
+        for comparisons in outcome.comparisons.values():
+            for result, counter in self._comparisons.items():
+                counter.inc(getattr(comparisons, result))
+
+    def _add_protection(self, outcome: Outcome) -> None:
+        for served, fallbacks in outcome.fallbacks.items():
+            self._metrics.counter(FALLBACKS, system=served).inc(fallbacks)
+        if outcome.reads_ignored:
+            self._metrics.counter(READS_IGNORED).inc(outcome.reads_ignored)
         for cause, refused in outcome.overload.items():
             self._metrics.counter(OVERLOAD, cause=cause).inc(refused)
         for reason, dropped in outcome.shadows_dropped.items():
             self._metrics.counter(SHADOWS_DROPPED, reason=reason).inc(dropped)
-        for comparisons in outcome.comparisons.values():
-            for result, counter in self._comparisons.items():
-                counter.inc(getattr(comparisons, result))
 
     def _count(self, system: str, role: str, status: str, count: int) -> None:
         counter = self._requests.get((system, role, status))

@@ -45,7 +45,9 @@ def protection_policy(settings: Router) -> ProtectionPolicy:
         key_share=settings.key_share,
         shed_ms=settings.deadline_ms / 4,
     )
-    return ProtectionPolicy(breaker, settings.breaker, settings.shadow_rate, settings.shadow_burst, load)
+    return ProtectionPolicy(
+        breaker, settings.breaker, settings.shadow_rate, settings.shadow_burst, load, settings.fallback_after
+    )
 
 
 class RouterRole:

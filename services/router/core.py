@@ -22,7 +22,7 @@ from schemas.base import SYSTEMS, System, encode, other
 from schemas.state import Claim
 from services.router import headers
 from services.router.comparison import MAX_PAIRS, Comparer, Report, judged
-from services.router.entry import Entry, Result
+from services.router.entry import Course, Entry, Result
 from services.router.handover import Handover
 from services.router.identities import Identities, Known
 from services.router.keybook import Key, KeyBook
@@ -32,6 +32,7 @@ from services.router.misplaced import Moved, Moves
 from services.router.outcomes import OutcomeBook
 from services.router.passed import Passed
 from services.router.protection import Protection
+from services.router.reading import UNALIGNED, Extra, Reading
 from services.router.shadowing import Shadowing
 from services.router.twins import Twins
 
@@ -85,6 +86,7 @@ class RouterCore:
         twins = Twins(config.migration, config.book, config.rules, judged)
         self.comparer = Comparer(partition, config.book, config.rules, config.comparison_grace_ms, twins)
         self.shadowing = Shadowing(self._gate)
+        self.reading = Reading(self.protection, config.book)
         self.load = Load(config.protection.policy.load, config.protection.budget)
         self._keys = KeyBook(config.migration, partition, config.partitions)
         self._validity = Validity()
@@ -239,7 +241,12 @@ class RouterCore:
         else:
             position = wire.parse_position(wire.header(record.headers, wire.POSITION))
             entry = self.ledger.entries.get(position[1]) if position else None
+            if entry is not None and entry.offset is not None and wire.header(record.headers, wire.FALLBACK):
+                entry = Extra(entry)
         if not isinstance(entry, Entry):
+            if isinstance(entry, Extra):
+                entry.entry.sending -= 1
+                self._passed.read_back()
             return
         entry.sending -= 1
         self._passed.read_back()
@@ -258,8 +265,15 @@ class RouterCore:
             self.effects.sends.append(quarantine("router", "dispatched", self.partition, record, error, now_ms))
             return
         entry = self.in_flight.get(found.position) or self._restored(found, record, now_ms)
-        self.handover.release(entry)
-        entry.epoch, entry.owner = found.epoch, found.primary
+        if found.fallback and found.primary is not None:
+            if entry.owner is not None:
+                return  # beside the dispatch to the owner, which counts
+            entry.epoch, entry.owner = found.epoch, other(found.primary)
+            self.handover.missed(entry)
+        else:
+            self.handover.release(entry)
+            entry.epoch, entry.owner = found.epoch, found.primary
+            entry.course = Course.ALIGNED if found.aligned else None
         self.ledger.dispatched(entry, record.offset, now_ms)
 
     def _restored(self, found: wire.Dispatched, record: Record, now_ms: float) -> Entry:
@@ -377,6 +391,8 @@ class RouterCore:
         owner = self.handover.owner(known)
         entry.epoch, entry.owner = self.epoch, owner
         entry.primary = entry.shadowed = entry.shadow = None
+        if (self.protection.tripped or self.handover.route.reads) and self._elsewhere(entry, known, owner):
+            return
         routed = known.shadow_bucket < self.handover.route.shadow_bound
         if (routed or self._gate.probing) and self._shadows(entry, other(owner), routed):
             self.comparer.expect(entry, other(owner), self.handover.route.twin_bound)
@@ -389,6 +405,67 @@ class RouterCore:
     def _shadows(self, entry: Entry, system: System, routed: bool) -> bool:
         pressed = self.load.open >= PRESSED * self.load.policy.count or len(self.comparer) >= MAX_PAIRS
         return self.shadowing.goes(system, entry.position, entry.request.deadline_ms, routed=routed, pressed=pressed)
+
+    # ------------------------------------------------------------------ reads beside the owner
+    def _elsewhere(self, entry: Entry, known: Key, owner: System) -> bool:
+        """Whether a request is a read that goes to the other system."""
+        course = self.reading.course(entry.request.operation, owner, self.handover.route.reads)
+        if course is None:
+            return False
+        entry.course = course
+        if course is Course.ALIGNED:
+            entry.owner = other(owner)
+        self._ask(entry, known, other(owner), wire.ALIGNED if course is Course.ALIGNED else wire.FALLBACK)
+        return True
+
+    def _ask(self, entry: Entry, known: Key, system: System, mark: str | None, token: object = None) -> None:
+        self.in_flight[entry.position] = entry
+        entry.sending += 1
+        self._passed.sent()
+        written = headers.of_read(entry, system, self.partition, self.handover.after_seal(known), self.term, mark)
+        self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, token or entry))
+
+    def _turn(self, entry: Entry, now_ms: float) -> None:
+        """A read was not answered for a part of its time: another system is asked, too or instead."""
+        known, asked = entry.known, entry.owner
+        if known is None or asked is None:
+            return
+        if entry.course in (Course.ALIGNED, Course.ELSEWHERE):
+            missed = asked if entry.course is Course.ALIGNED else other(asked)
+            self.config.book.answered(missed, entry.epoch, "timeout", now_ms - entry.received_ms, now_ms)
+            self._ask_owner(entry, known, now_ms)
+        elif self.reading.may_fall_back(asked):
+            entry.course = Course.BOTH
+            self._ask(entry, known, other(asked), wire.FALLBACK, Extra(entry))
+
+    def _ask_owner(self, entry: Entry, known: Key, now_ms: float) -> None:
+        self.reading.turned(entry, now_ms)
+        entry.epoch, entry.owner = self.epoch, self.handover.owner(known)
+        self._ask(entry, known, entry.owner, None)
+
+    def _refused(self, entry: Entry, response: wire.Response, now_ms: float) -> bool:
+        """Whether the system asked first does not serve an aligned read: the owner is asked at once."""
+        if entry.course is not Course.ALIGNED or response.error not in UNALIGNED or entry.known is None:
+            return False
+        self._ask_owner(entry, entry.known, now_ms)
+        return True
+
+    def _fall_back(self, system: System, record: Record, response: wire.Response, now_ms: float) -> None:
+        """The other system answered a read from what it holds; an error counts only if nothing is missing there."""
+        entry = self.in_flight.get(response.position)
+        if entry is None or entry.owner != other(system) or entry.course not in (Course.BOTH, Course.ELSEWHERE):
+            return
+        current = wire.number(record.headers, wire.STALE_VERSIONS) == 0
+        if response.status != "ok" and (not current or response.error in UNALIGNED):
+            if entry.course is Course.ELSEWHERE and entry.known is not None:
+                self._ask_owner(entry, entry.known, now_ms)
+            return
+        self._report(self.comparer.abandon(entry, now_ms))
+        asked = entry.owner if entry.course is Course.BOTH else None
+        self.config.book.fell_back(system, asked, entry.epoch, now_ms - entry.received_ms, now_ms)
+        entry.course, entry.owner, entry.response_offset = Course.FELL_BACK, system, record.offset
+        code = response.error.decode("utf-8", "replace") if response.error is not None else None
+        self._reply(entry, response.status, record.value, code, now_ms, headers.of_fallback(record))
 
     # ------------------------------------------------------------------ answers
     def _response(self, system: System, record: Record, now_ms: float) -> None:
@@ -406,12 +483,15 @@ class RouterCore:
         ok = response.status == "ok"
         result = Result(ok, response.error, record.value, response.state_version, response.state_diff)
         if response.role != b"primary":
-            if self.shadowing.probes:
-                self.shadowing.answered(system, response)
-            self._report(self.comparer.shadow(system, response, result, now_ms))
+            if response.role == b"fallback":
+                self._fall_back(system, record, response, now_ms)
+            else:
+                self._shadow(system, response, result, now_ms)
             return
         entry = self.in_flight.get(response.position)
         if entry is None or entry.owner != system or entry.epoch != response.epoch:
+            return
+        if entry.course is not None and self._refused(entry, response, now_ms):
             return
         entry.response_offset = record.offset
         if entry.shadow is not None and response.status != "timeout":
@@ -419,8 +499,23 @@ class RouterCore:
         code = response.error.decode("utf-8", "replace") if response.error is not None else None
         self._reply(entry, response.status, record.value, code, now_ms)
 
-    def _reply(self, entry: Entry, status: str, value: bytes | None, error: str | None, now_ms: float) -> None:
+    def _shadow(self, system: System, response: wire.Response, result: Result, now_ms: float) -> None:
+        if self.shadowing.probes:
+            self.shadowing.answered(system, response)
+        self._report(self.comparer.shadow(system, response, result, now_ms))
+
+    def _reply(
+        self,
+        entry: Entry,
+        status: str,
+        value: bytes | None,
+        error: str | None,
+        now_ms: float,
+        told: Headers = (),
+    ) -> None:
         written = headers.of_answer(entry, status, error)
+        if told:
+            written += told
         self.load.bytes += len(value or b"") - len(entry.value or b"")
         entry.answered, entry.value = True, None
         self.ledger.unacked[entry.position] = entry
@@ -432,8 +527,11 @@ class RouterCore:
             self.config.book.rejected(now_ms)
         elif entry.known is not None:
             self.load.open -= 1
-            owner = entry.owner or self.handover.owner(entry.known)
-            self.config.book.answered(owner, entry.epoch or self.epoch, status, now_ms - entry.received_ms, now_ms)
+            if entry.course is not None:
+                self.reading.left(entry)
+            if entry.course is not Course.FELL_BACK:
+                owner = entry.owner or self.handover.owner(entry.known)
+                self.config.book.answered(owner, entry.epoch or self.epoch, status, now_ms - entry.received_ms, now_ms)
         self._leave(entry)
 
     def _leave(self, entry: Entry) -> None:
@@ -460,6 +558,7 @@ class RouterCore:
             return
         taken = self.handover.take_back(self.in_flight, state)
         for entry in taken:
+            entry.course = None
             if entry.key is not None:
                 queue = self.queues.setdefault(entry.key, [])
                 queue.append(entry)
@@ -498,6 +597,8 @@ class RouterCore:
             if entry is not None and not entry.answered and entry.rejected is None:
                 self._report(self.comparer.abandon(entry, now_ms))
                 self._reply(entry, "timeout", None, "deadline", now_ms)
+        for entry in list(self.reading.due(self.in_flight.values(), now_ms)):
+            self._turn(entry, now_ms)
         self._report(self.comparer.expire(now_ms))
         self.identities.expire(now_ms)
         self.ledger.forget(now_ms)

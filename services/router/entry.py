@@ -1,6 +1,7 @@
 """One request on its way through the router. Pure."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from hal9.wire import Request
 from schemas.base import System
@@ -18,13 +19,29 @@ class Result:
     state_diff: bytes | None = None
 
 
+class Course(Enum):
+    """Who is asked for a read, if not its owner alone."""
+
+    ALIGNED = "aligned"
+    """The system that the route names for the operation; its answer shows every change dispatched before."""
+    BOTH = "both"
+    """The owner was asked, and has not answered for a while: the other system, too, from what it holds."""
+    ELSEWHERE = "elsewhere"
+    """Only the other system, from what it holds: the owner's breaker is not closed."""
+    FELL_BACK = "fell back"
+    """The other system's answer was the first one."""
+    TURNED = "turned"
+    """The owner, after another system that was asked first."""
+
+
 class Entry:
     """A request from the moment it is read until its answer is acknowledged and its id has left the window.
 
     `offset` is where it lies on `dispatched` (None: not read back yet), `epoch` and `owner` are those of its last
     dispatch. `away` is the epoch in which its bucket moved while it was in flight. `answers_at` is a position on
     `responses` that no answer to it, or to a later request, can precede. `sending` counts its records on `dispatched`
-    that are not read back. `dispatched_ms` and `twin` have a meaning beside a `shadow` only: when its record was read
+    that are not read back. `course` is the way of a read that does not
+    go to its owner alone. `dispatched_ms` and `twin` have a meaning beside a `shadow` only: when its record was read
     back (0: it was not), and whether flat runs it twice.
     """
 
@@ -32,6 +49,7 @@ class Entry:
         "answered",
         "answers_at",
         "away",
+        "course",
         "dispatched_ms",
         "epoch",
         "key",
@@ -60,6 +78,7 @@ class Entry:
         self.epoch = 0
         self.owner: System | None = None
         self.away: int | None = None
+        self.course: Course | None = None
         self.answered = False
         self.sending = 0
         self.rejected: str | None = request.rejected

@@ -57,6 +57,16 @@ class Handover:
                 entry.away = self.epoch
                 self._away[key] = self._away.get(key, 0) + 1
 
+    def missed(self, entry: Entry) -> None:
+        """An entry was restored from a record after the marker that moved its key: it is away all the same."""
+        if entry.known is not None and self.after_seal(entry.known) > entry.epoch:
+            self._away_from(entry, self.after_seal(entry.known))
+
+    def _away_from(self, entry: Entry, epoch: int) -> None:
+        if entry.away is None and entry.key is not None:
+            entry.away = epoch
+            self._away[entry.key] = self._away.get(entry.key, 0) + 1
+
     def release(self, entry: Entry) -> None:
         """An entry left the table: its key waits for one less."""
         if entry.away is None or entry.key is None:

@@ -44,6 +44,18 @@ def of_dispatch(entry: Entry, owner: System, partition: int, after_seal: int, te
     return headers
 
 
+def of_read(entry: Entry, system: System, partition: int, after_seal: int, term: int, mark: str | None) -> Headers:
+    """A read that another system than its owner is asked for (`mark` says how), or its owner instead of another."""
+    written = of_dispatch(entry, system, partition, after_seal, term)
+    return [h for h in written if h[0] not in (wire.SHADOW, wire.TWIN)] + ([(mark, b"1")] if mark else [])
+
+
+def of_fallback(response: Record) -> Headers:
+    """What the answer to a user says of a state that another system than the owner read."""
+    told = (wire.STATE_VERSION, wire.STALE_VERSIONS, wire.STALE_MS)
+    return [(wire.FALLBACK, b"1"), *((name, value or b"") for name, value in response.headers if name in told)]
+
+
 def of_rejection(entry: Entry, partition: int, epoch: int, term: int) -> Headers:
     """A rejected request: nobody executes it."""
     return [

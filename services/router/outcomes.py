@@ -42,6 +42,7 @@ class _Second:
     noise: dict[tuple[str, DivergenceKind, str], list[int]] = field(default_factory=dict)
     """(operation, kind, class of fields) -> pairs in which both differed, the shadow alone, the twin alone."""
     rejected: int = 0
+    fallbacks: dict[System, int] = field(default_factory=dict)
 
 
 class OutcomeBook:
@@ -57,6 +58,8 @@ class OutcomeBook:
         self.twins_dropped = 0
         """Since the start: twins that were left out because too many were under way."""
         self._refused: Counter[str] = Counter()
+        self.reads_ignored = 0
+        """Reads that the route names a system for and that are not read-only at both, since a second was closed."""
 
     def _second(self, now_ms: float) -> _Second:
         second = int(now_ms // 1000)
@@ -133,6 +136,13 @@ class OutcomeBook:
         """Shadows that did not go, by reason; they count in the next second that is closed."""
         self._dropped.update(shadows)
 
+    def fell_back(self, served: System, asked: System | None, epoch: int, latency_ms: float, now_ms: float) -> None:
+        """A read was answered by `served`, in place of its owner; `asked`: the owner, which did not answer in time."""
+        second = self._second(now_ms)
+        second.fallbacks[served] = second.fallbacks.get(served, 0) + 1
+        if asked is not None:
+            self.answered(asked, epoch, "timeout", latency_ms, now_ms)
+
     def refused(self, cause: str) -> None:
         """A request was rejected for `overload`; counts in the next second that is closed."""
         self._refused[cause] += 1
@@ -152,6 +162,7 @@ class OutcomeBook:
         found = self._seconds.get(second, _Second())
         dropped, self._dropped = dict(self._dropped), Counter()
         refused, self._refused = dict(self._refused), Counter()
+        ignored, self.reads_ignored = self.reads_ignored, 0
         return Outcome(
             router=self._router,
             seq=self._seq,
@@ -174,5 +185,7 @@ class OutcomeBook:
                 for (o, k, p), (both, shadow, twin) in found.noise.items()
             ],
             overload=refused,
+            fallbacks=found.fallbacks,
+            reads_ignored=ignored,
             partitions=partitions,
         )

@@ -26,6 +26,8 @@ class ProtectionPolicy:
     shadow_rate: float = 0.0
     shadow_burst: float = 1_000
     load: LoadPolicy = field(default_factory=LoadPolicy)
+    fallback_after: float = 0.5
+    """Part of the time to its deadline that a read waits for the system asked first; 0: to its end."""
 
 
 class Protection:

@@ -45,6 +45,10 @@ def test_the_schedules_reach_what_they_are_meant_to_reach() -> None:
         "rebalances",
         "moves",
         "flags",
+        "aligned_reads",
+        "fallback_reads",
+        "stale_reads",
+        "answers_fallback",
     )
     assert all(seen[what] for what in wanted), seen
     assert all(seen[f"answers_{status}"] for status in ("ok", "error", "rejected", "timeout", "repeated")), seen

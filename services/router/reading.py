@@ -1,0 +1,76 @@
+"""Reads beside the owner of their key: which way a read goes, and when it is asked for elsewhere. Pure.
+
+Only operations that every living instance of both systems declares read-only; a request that changes state goes to the
+owner and nowhere else. Three ways lead elsewhere. An *aligned* read, by operation, is served by the system that the
+route names, consistently, and by the owner if that takes too long. A *fallback* read is answered by the other system
+from what it holds: because the owner's breaker is not closed, or because the owner has not answered for a part of the
+time to the deadline.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from schemas.base import System, other
+from services.router.entry import Course, Entry
+from services.router.outcomes import OutcomeBook
+from services.router.protection import Protection
+
+YOUNG_MS = 50
+"""Requests in flight for less are not looked at: while nothing is wrong all are."""
+UNALIGNED = frozenset({b"not-held", b"not-read-only", b"not-reached"})
+"""Why a system does not answer a read beside the owner: the owner is asked then."""
+
+
+class Extra:
+    """The token of a fallback record beside the dispatch to the owner, which stays what a successor begins with."""
+
+    __slots__ = ("entry",)
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+
+
+class Reading:
+    """Of one partition."""
+
+    def __init__(self, protection: Protection, book: OutcomeBook) -> None:
+        self._protection, self._after = protection, protection.policy.fallback_after
+        self._due: dict[int, float] = {}
+        """When a read that was turned from one system to the other is due again."""
+        self._book = book
+
+    def course(self, operation: str, owner: System, reads: Mapping[str, System]) -> Course | None:
+        """Which way a request goes (None: to the owner); `reads`: who serves an operation, by the route."""
+        protection, named = self._protection, reads.get(operation)
+        if operation not in protection.read_only:
+            self._book.reads_ignored += named is not None
+            return None
+        tripped = protection.tripped
+        if named is not None and named != owner and named not in tripped:
+            return Course.ALIGNED
+        return Course.ELSEWHERE if owner in tripped and other(owner) not in tripped else None
+
+    def may_fall_back(self, system: System) -> bool:
+        """Whether the other system may be asked in its place."""
+        return other(system) not in self._protection.tripped
+
+    def due(self, in_flight: Iterable[Entry], now_ms: float) -> Iterator[Entry]:
+        """Reads whose system has had its time; they are in order of dispatch, so that the first young one ends it."""
+        read_only = self._protection.read_only
+        if not read_only or not self._after:
+            return
+        for entry in in_flight:
+            if now_ms - entry.received_ms < YOUNG_MS:
+                return
+            if entry.course is not Course.BOTH and entry.request.operation in read_only:
+                since = self._due.get(entry.position, entry.received_ms)
+                if now_ms >= since + self._after * (entry.request.deadline_ms - since):
+                    yield entry
+
+    def turned(self, entry: Entry, now_ms: float) -> None:
+        """The owner is asked from now on."""
+        entry.course = Course.TURNED
+        self._due[entry.position] = now_ms
+
+    def left(self, entry: Entry) -> None:
+        """It is answered."""
+        self._due.pop(entry.position, None)
