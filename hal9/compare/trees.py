@@ -132,11 +132,14 @@ class Walk:
             for i, (left, right) in enumerate(zip(a, b, strict=True)):
                 self.compare(left, right, node.step(str(i)), (path, i), depth + 1)
             return
-        relative, absolute = within.relative, within.absolute
+        relative, absolute, told = within.relative, within.absolute, 0
         for i, (left, right) in enumerate(zip(a, b, strict=True)):
             if left.__class__ is float and right.__class__ is float:
                 if left == right or isclose(left, right, rel_tol=relative, abs_tol=absolute):
                     continue
+                told += 1
+                if told > MAX_PER_CLASS:
+                    continue  # one class, and enough of it: what differs everywhere must not cost more
             elif left is right:
                 continue
             self.compare(left, right, item, (path, i), depth + 1)
@@ -173,6 +176,8 @@ class Walk:
         return name if seen <= MAX_PER_CLASS and len(self.found) < MAX_FIELDS else None
 
     def _add(self, name: str, a: object, b: object, rule: str) -> None:
+        if len(self.found) + 1 == MAX_FIELDS:
+            self._left = 0
         self.found.append(FieldDifference(path=name, flat=a, hierarchical=b, rule=rule[:MAX_RULE_CHARS]))
 
 

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from itertools import permutations
 from typing import Any
 
 import msgspec
@@ -124,6 +125,20 @@ def test_values_are_trees_of_one_format_or_bytes(a: bytes | None, b: bytes | Non
     assert (differences(b, a, NONE) == []) == same
 
 
+def test_several_not_a_numbers_as_keys_are_told_apart() -> None:
+    def two(first: int, second: int) -> bytes:
+        return pack({float("nan"): first, float("nan"): second})
+
+    assert differences(two(1, 2), two(1, 2), NONE) == []
+    assert [f.path for f in differences(two(1, 2), two(3, 2), NONE)] == ["nan"]
+    assert [f.path for f in differences(two(1, 2), two(1, 3), NONE)] == ["nan#2"]
+
+
+def test_a_digit_is_shown_as_the_number_that_it_is() -> None:
+    found = only(differences(b"7", b"8", NONE))
+    assert (found.flat, found.hierarchical) == (7, 8)
+
+
 def test_a_noisy_list_does_not_hide_another_field() -> None:
     a, b = ({"noise": [[i + by] * 3 for i in range(80)], "z": by, "y": {"x": by}} for by in (0.0, 0.5))
     found = different(a, b)
@@ -177,6 +192,19 @@ def test_a_tolerance_holds_for_its_place_alone() -> None:
     ]
 
 
+def test_a_rule_may_be_for_one_index() -> None:
+    book = rules("- {path: x.1, tolerance: {absolute: 1}}\n")
+    assert different({"x": [0.0, 0.0, 0.0]}, {"x": [0.5, 0.5, 0.5]}, book) == ["x.0", "x.2"]
+
+
+@pytest.mark.parametrize(("b", "same"), [(6, True), (7, False), (5.5, True), (6.5, False), (10**400, False)])
+def test_a_tolerance_holds_for_whole_numbers_too(b: float, same: bool) -> None:
+    book = rules("- {path: x, tolerance: {absolute: 1}}\n")
+    assert (tree_differences({"x": 5}, {"x": b}, book, of="answer") == []) == same
+    great = rules("- {path: x, tolerance: {absolute: 0.5}}\n")
+    assert tree_differences({"x": 2**60}, {"x": 2**60 + 1}, great, of="answer") != []
+
+
 def test_the_first_rule_of_a_place_holds() -> None:
     book = rules("- {path: a.b, tolerance: {absolute: 1}}\n- {path: a.*, tolerance: {absolute: 100}}\n")
     assert different({"a": {"b": 0.0, "c": 0.0}}, {"a": {"b": 50.0, "c": 50.0}}, book) == ["a.b"]
@@ -215,6 +243,25 @@ def test_the_verdict_over_multisets_is_the_same_for_any_order(a: list[float], b:
     shuffled = list(a)
     chance.shuffle(shuffled)
     assert verdict(a, b) == verdict(shuffled, b) == verdict(b, a)
+
+
+def test_a_pairing_is_found_though_the_first_choice_was_another() -> None:
+    fits = {("a", "x"), ("a", "y"), ("b", "x")}
+    same = lambda p, q: (p, q) in fits  # noqa: E731
+    assert unmatched(["a", "b"], ["x", "y"], same, None) == ([], [])
+    assert unmatched(["a", "b", "c"], ["x", "y", "z"], same, None) == (["c"], ["z"])
+
+
+few = st.lists(st.integers(0, 8), min_size=1, max_size=6)
+
+
+@given(few, few)
+def test_items_are_paired_if_there_is_a_way(a: list[int], b: list[int]) -> None:
+    left, right = [2 * x for x in a], [2 * y + 1 for y in b]  # none is equal to any
+    wanted = len(a) == len(b) and any(
+        all(abs(x - y) <= 3 for x, y in zip(left, order, strict=True)) for order in permutations(right)
+    )
+    assert (unmatched(left, right, lambda x, y: abs(x - y) <= 3, None) == ([], [])) == wanted  # type: ignore[operator]
 
 
 def test_a_multiset_counts_repeats_and_pairs_its_items_within_their_own_rules() -> None:

@@ -13,11 +13,13 @@ from schemas.base import FLAT, HIERARCHICAL, System, decode
 from schemas.reports import Divergence, divergence_decoder
 from schemas.telemetry import Outcome
 from services.router.comparison import Comparer, Report, judged
+from services.router.core import RouterCore
 from services.router.entry import Entry, Result
 from services.router.keybook import Key
 from services.router.outcomes import MAX_NOISE, OutcomeBook
 from services.router.reported import state_fields
 from services.router.twins import MAX_TWINS, Twins
+from simulation.stage import Stage
 
 pack = msgspec.msgpack.encode
 DEADLINE_MS = 10_000
@@ -123,6 +125,39 @@ def test_what_could_not_be_compared_makes_no_pair() -> None:
     bench.response(gone, 2, role=b"twin")
     assert bench.outcome().pairs == {}
     assert len(bench.comparer.twins) == 0
+
+
+def test_a_twin_of_an_earlier_dispatch_says_nothing_of_a_later_one() -> None:
+    bench = Bench()
+    entry = bench.ask()
+    bench.response(entry, 3, role=b"twin")
+    entry.epoch = 5
+    bench.comparer.expect(entry, HIERARCHICAL, 10_000)
+    bench.answer(entry, 1)
+    bench.response(entry, 2)
+    early = Response(entry.position, 4, b"twin", "ok", None, 1, None, 3)
+    list(bench.comparer.shadow(FLAT, early, Result(True, None, pack(1), 1), 500.0))
+    assert len(bench.comparer.twins) == 1
+    bench.response(entry, 1, role=b"twin")
+    assert noise(bench.outcome()) == {("ask", "value", ""): (0, 1, 0)}
+
+
+def test_the_time_a_record_needs_to_be_read_back_is_not_the_shadows() -> None:
+    stage = Stage("router", "flat", "hierarchical", "migrator")
+    stage.route(0, shadow=100)
+    stage.run()
+    stage.held.add("dispatched")
+    stage.ask(b"a0", "read", name="one")
+    stage.run().pass_time(300)
+    stage.held = {"responses.hierarchical"}
+    stage.run().pass_time(50)
+    stage.held = set()
+    stage.run()
+    core = stage.runtimes[0].core
+    assert isinstance(core, RouterCore)
+    outcomes = core.config.book.take(stage.now_ms + 2_000, [])
+    (sketch,) = [o.shadow_latency_us["hierarchical"] for o in outcomes if o.shadow_latency_us]
+    assert sketch == {bucket(50_000): 1}
 
 
 def test_a_difference_of_the_state_is_found_beside_one_of_the_answer() -> None:
