@@ -16,47 +16,12 @@ from hal9.log.administration import administering
 from hal9.log.topic_ids import topic_ids
 from hal9.settings.sections import Kafka
 from hal9.settings.sections import Topics as TopicSettings
+from schemas.logs import KEYED, SINGLE
 
-DAY_MS = 24 * 60 * 60 * 1000
 DEADLINE_S = 30.0
 _PAUSE_S = 0.05
 
-Config = Mapping[str, str]
-
-# The recent tail of a state log must be complete: a reader that comes back within a day finds every record. Deletions
-# stay readable for longer than any migration lasts.
-_STATE: Config = {
-    "cleanup.policy": "compact",
-    "min.compaction.lag.ms": str(DAY_MS),
-    "delete.retention.ms": str(90 * DAY_MS),
-}
-_EVENTS: Config = {"cleanup.policy": "delete"}
-# A deadline counts from when the log took the request, not from a client's clock.
-_REQUESTS: Config = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"}
-_FOREVER: Config = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-_LONG: Config = {"cleanup.policy": "delete", "retention.ms": str(90 * DAY_MS)}
-_HEARTBEATS: Config = {"cleanup.policy": "compact", "segment.ms": str(DAY_MS // 24)}
-
-_KEYED: Mapping[str, Config] = {
-    "requests": _REQUESTS,
-    "dispatched": _EVENTS,
-    "responses.flat": _EVENTS,
-    "responses.hierarchical": _EVENTS,
-    "responses": _EVENTS,
-    "divergences": _EVENTS,
-    "neurons.changes": _STATE,
-    "neurons.replica": _STATE,
-    "units.changes": _STATE,
-    "units.replica": _STATE,
-}
-_SINGLE: Mapping[str, Config] = {
-    "outcomes": _EVENTS,
-    "validations": _EVENTS,
-    "quarantine": _LONG,
-    "control": _FOREVER,
-    "status": _HEARTBEATS,
-}
-LOGS: tuple[str, ...] = (*_KEYED, *_SINGLE)
+LOGS: tuple[str, ...] = (*KEYED, *SINGLE)
 
 
 @dataclass(frozen=True)
@@ -89,12 +54,12 @@ class Topics:
 
     def partitions_of(self, log: str) -> int:
         """How many partitions a log has."""
-        return self.partitions if log in _KEYED else 1
+        return self.partitions if log in KEYED else 1
 
     def config(self, log: str) -> dict[str, str]:
         """Settings of a log's topic, as `create` gives them and `check` wants them."""
         replicas = str(max(1, self.replication_factor - 1))
-        return {**(_KEYED.get(log) or _SINGLE[log]), "min.insync.replicas": replicas}
+        return {**(KEYED.get(log) or SINGLE[log]).config, "min.insync.replicas": replicas}
 
 
 async def create(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S) -> list[str]:

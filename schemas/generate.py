@@ -2,7 +2,7 @@
 
 `json/<log>.json` describes one record of a topic as `{key, headers, value}`; values are msgpack on the wire, and in
 JSON form here (bytes as base64, integer map keys as text). `http/<body>.json` describes the bodies of a handler behind
-HTTP. Run `python -m schemas.generate`.
+HTTP, `asyncapi.yaml` the topics and who writes and reads them. Run `python -m schemas.generate`.
 """
 
 import json
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 from msgspec import Struct
 
 from hal9.keys import BUCKETS, bucket_of, murmur2, partition_of
 from schemas import control, handler, reports, state, telemetry
+from schemas.asyncapi import document
 from schemas.examples import EXAMPLES
 from schemas.headers import ANSWER, DISPATCHED, REQUEST, RESPONSE, STATE, Header
 
@@ -202,6 +204,11 @@ def files() -> Iterator[tuple[Path, bytes]]:
     """Every generated file and its content."""
     for log in (*_KEYED, *_SINGLE):
         yield HERE / "json" / f"{log}.json", _text(schema_of(log))
+    logs = {log: schema_of(log) for log in (*_KEYED, *_SINGLE)}
+    yield (
+        HERE / "asyncapi.yaml",
+        yaml.safe_dump(document(logs), sort_keys=False, allow_unicode=True, width=120).encode(),
+    )
     for name, schema in handler_schemas().items():
         yield HERE / "http" / f"{name}.json", _text(schema)
     yield HERE / "golden" / "index.json", _text(golden_index())

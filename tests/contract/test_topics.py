@@ -11,7 +11,8 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from hal9.errors import Transient
 from hal9.settings.sections import Kafka
 from hal9.settings.sections import Topics as TopicSettings
-from hal9.topics import DAY_MS, LOGS, Topics, check, create, topic_id
+from hal9.topics import LOGS, Topics, check, create, topic_id
+from schemas.logs import DAY_MS
 
 
 async def becomes(ask: Callable[[], Awaitable[object]], wanted: object, deadline_s: float = 15.0) -> None:
