@@ -26,6 +26,7 @@ ROLE, STATUS, ERROR, STATE_VERSION, CHANGE, STATE_DIFF = (
 SERVED_BY = "served-by"
 FALLBACK, ALIGNED, STALE_MS, STALE_VERSIONS = "fallback", "aligned", "stale-ms", "stale-versions"
 VERSION, ORIGIN, ANSWER_STATUS, ANSWER_ERROR, LAYER = "version", "origin", "answer-status", "answer-error", "layer"
+UNMAPPED = "unmapped"
 SOURCE = "source"
 
 CLAIM, MARKER, SEAL = b"\0claim/", b"\0marker/", b"\0seal/"
@@ -274,7 +275,10 @@ def parse_response(record: Record) -> Response:
 
 @dataclass(slots=True)
 class Change:
-    """Headers of a state record: whose doing, which version, and the answer's status."""
+    """Headers of a state record: whose doing, which version, and the answer's status.
+
+    `unmapped` (replica logs only): a code, why there is no state: the other system's could not be mapped.
+    """
 
     version: int
     position: int | None
@@ -282,6 +286,7 @@ class Change:
     origin: str
     answer_status: str | None
     answer_error: str | None
+    unmapped: str | None = None
 
 
 def parse_change(record: Record) -> Change:
@@ -293,6 +298,7 @@ def parse_change(record: Record) -> Change:
         raise Poison("bad-change", "the position is malformed")
     try:
         status, error = fields.get(ANSWER_STATUS), fields.get(ANSWER_ERROR)
+        unmapped = fields.get(UNMAPPED)
         return Change(
             int(fields[VERSION]),
             parsed[1] if parsed else None,
@@ -300,6 +306,7 @@ def parse_change(record: Record) -> Change:
             fields.get(ORIGIN, b"").decode(),
             status.decode() if status is not None else None,
             error.decode() if error is not None else None,
+            unmapped.decode() if unmapped is not None else None,
         )
     except _UNREADABLE as error:
         raise Poison("bad-change", str(error)) from error
@@ -319,6 +326,8 @@ def change_headers(change: Change, partition: int, term: int) -> list[tuple[str,
         headers.append((ANSWER_STATUS, change.answer_status.encode()))
     if change.answer_error is not None:
         headers.append((ANSWER_ERROR, change.answer_error.encode()))
+    if change.unmapped is not None:
+        headers.append((UNMAPPED, change.unmapped.encode()))
     return headers
 
 

@@ -67,8 +67,9 @@ class Rollback(ControlRecord, frozen=True, kw_only=True, omit_defaults=False, ta
 
 
 class Pin(ControlRecord, frozen=True, kw_only=True, omit_defaults=True, tag="pin"):
-    """Hold keys at the system that owns them when this record is folded. A change of route."""
+    """Hold keys at a system: `system`, or the one that owns them when this record is folded. A change of route."""
 
+    system: System | None = None
     keys: Annotated[list[Annotated[str, Meta(min_length=1, max_length=256)]], Meta(min_length=1, max_length=1000)]
     reason: Annotated[str, Meta(max_length=1024)] = ""
 

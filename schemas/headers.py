@@ -97,4 +97,5 @@ STATE = (
     Header("origin", "whose doing it is", "flat|hierarchical|load|move", required=True),
     Header("answer-status", "how the request ended", "ok|error"),
     Header("answer-error", "a short code, when not ok"),
+    Header("unmapped", "replica logs: why there is no state, the other system's could not be mapped; a short code"),
 )

@@ -3,16 +3,19 @@
 A lost, doubled or reordered update cannot hide in it. Both systems of the seeded world run it.
 
 Operations: `mut` applies · `cond` applies when the length is even, else refuses · `err` refuses · `del` deletes ·
-`read` answers.
+`odd` applies, to a state that cannot be mapped · `read` answers.
 """
 
 import msgspec
 
 from hal9.backend.handler import Refused
+from hal9.errors import Poison
 from schemas.base import Tree, encode
 
 MUTATING = ("mut", "mut", "mut", "cond", "err", "del")
 """Mutating operations, in the proportions that a world draws them."""
+
+ODD = "odd"
 
 _texts = msgspec.msgpack.Decoder(list[str])
 
@@ -20,6 +23,26 @@ _texts = msgspec.msgpack.Decoder(list[str])
 def applied(state: Tree | None) -> list[str]:
     """The values in a state of this handler."""
     return list(state["applied"]) if state else []
+
+
+def is_odd(state: Tree | None) -> bool:
+    """Whether a state is one that cannot be mapped to the other system's."""
+    return bool(state and state.get(ODD))
+
+
+def mapped(state: Tree) -> Tree:
+    """A state in the other system's shape, which is the same; Poison for an odd one."""
+    if is_odd(state):
+        raise Poison("odd", "cannot be mapped")
+    return state
+
+
+def after(state: Tree | None, operation: str, label: str) -> Tree | None:
+    """The state that an operation which was answered `ok` made of `state`."""
+    if operation == "del":
+        return None
+    longer = {"applied": [*applied(state), label]}
+    return {**longer, ODD: True} if operation == ODD else longer
 
 
 def answered(value: bytes | None) -> list[str]:
@@ -39,7 +62,7 @@ class AppliedHandler:
             return state, encode(held)
         if operation == "del":
             return None, encode(held)
-        if operation == "mut" or (operation == "cond" and len(held) % 2 == 0):
-            longer = [*held, value.decode()]
-            return {"applied": longer}, encode(longer)
+        if operation in ("mut", ODD) or (operation == "cond" and len(held) % 2 == 0):
+            made = after(state, operation, value.decode())
+            return made, encode(applied(made))
         raise Refused("refused" if operation in ("cond", "err") else "unknown-operation")

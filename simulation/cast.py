@@ -12,7 +12,7 @@ from services.migrator.core import MigratorConfig, MigratorCore
 from services.router.core import RouterConfig, RouterCore
 from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection, ProtectionPolicy
-from simulation.applied import AppliedHandler
+from simulation.applied import AppliedHandler, mapped
 
 MIGRATION = "hal9"
 DEADLINE_MS = 60_000
@@ -22,10 +22,6 @@ SOON = 0.001
 """Part of its time that the system asked first has for a read: 60 ms by default."""
 
 SERVICES = ("router", FLAT, HIERARCHICAL, "migrator")
-
-
-def _as_it_is(state: Tree) -> Tree:
-    return state
 
 
 def protection(*, reads: bool) -> Protection:
@@ -40,8 +36,8 @@ def cast(
     partitions: int = 1,
     *,
     handler: Handler | BatchHandler | None = None,
-    to_unit: Callable[[Tree], Tree] = _as_it_is,
-    to_neuron: Callable[[Tree], Tree] = _as_it_is,
+    to_unit: Callable[[Tree], Tree] = mapped,
+    to_neuron: Callable[[Tree], Tree] = mapped,
     protection: Protection | None = None,
     remote: bool = False,
 ) -> dict[str, Callable[[str], PartitionCore]]:

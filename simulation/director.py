@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from hal9.keys import partition_of
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import SYSTEMS
-from simulation.applied import MUTATING
+from simulation.applied import MUTATING, ODD
 from simulation.cast import SERVICES
 from simulation.chance import Chance
 from simulation.clients import Clients
@@ -80,7 +80,7 @@ class Director:
             return ("repeat", asked.label, self._partition(asked.key))
         label, key = f"i{self._asked}", rng.choice(plan.keys)
         self._asked += 1
-        operation = rng.choice((*MUTATING, "read", "read"))
+        operation = ODD if plan.odd and rng.hit(plan.odd) else rng.choice((*MUTATING, "read", "read"))
         short = rng.randint(5, 400) if rng.hit(plan.short) else None
         bad, anonymous = rng.hit(plan.bad), rng.hit(plan.anonymous)
         return ("ask", label, key, self._partition(key), operation, short, bad, anonymous)

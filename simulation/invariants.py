@@ -6,10 +6,13 @@ Judged from the logs; only `simulation.rest` looks into cores.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hal9.keys import bucket_of
 from hal9.testing.memory import MemoryLogs
-from schemas.base import FLAT, SYSTEMS
+from schemas.base import FLAT, SYSTEMS, Tree
+from schemas.control import SetFlags
+from simulation.applied import is_odd
 from simulation.asked import Asked
-from simulation.history import CHANGES, Violation, markers, store
+from simulation.history import CHANGES, Change, Violation, markers, store
 from simulation.witness import Witness
 
 
@@ -47,8 +50,18 @@ def _stores(evidence: Evidence) -> None:
                 continue
             for system, found in stores.items():
                 last, held = chain[-1], found.get(key)
-                if held is None or held.header.version != last.header.version or held.state != last.state:
+                if held is None or held.header.version != last.header.version or not same(last, held.state, held.log):
                     raise Violation("a store is not at the newest change", f"{system} has {held} for {key!r}: {last}")
+            if any(isinstance(epoch.record, SetFlags) for epoch in witness.control.history):
+                continue  # an operator may have pinned it elsewhere: there it is answered `quarantined`
+            owner = witness.control.route.owner(bucket_of(witness.salt, key), key.decode())
+            if is_odd(chain[-1].state) and chain[-1].log != CHANGES[owner]:
+                raise Violation("what cannot be mapped is not pinned where it is", f"{key!r} at {owner}: {chain[-1]}")
+
+
+def same(newest: Change, state: Tree | None, log: str) -> bool:
+    """Whether a store holds the newest change: its state, or nothing where that cannot be mapped."""
+    return state == newest.state or (state is None and is_odd(newest.state) and log != newest.log)
 
 
 def _answered(evidence: Evidence, asked: Asked) -> None:

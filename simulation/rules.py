@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hal9 import wire
 from hal9.backend.beside import Read
 from hal9.backend.core import BackendCore
 from hal9.backend.freshness import Freshness
 from hal9.backend.queues import Queues, Task
 from hal9.backend.responses import Outbox, Response
+from hal9.backend.store import Held, Store
 from hal9.control.route import Route, Spans
 from hal9.log.effects import Record
 from hal9.log.validity import Kind, Validity
@@ -145,6 +147,19 @@ def _positions(patch: Patch) -> None:
             held.position = position
 
     patch(BackendCore, "_take", again)
+
+
+@_rule("unmapped", 11)
+def _unmapped(patch: Patch) -> None:
+    """A system executes nothing on a key whose newest state could not be mapped to its own."""
+    learn = Store.learn
+
+    def unaware(self: Store, key: bytes, change: wire.Change, *rest: Any) -> Held:
+        held = learn(self, key, change, *rest)
+        held.unmapped = False
+        return held
+
+    patch(Store, "learn", unaware)
 
 
 @_rule("kept-answers", 4)
@@ -305,6 +320,12 @@ def _copied(patch: Patch) -> None:
 def _repair_of_copies(patch: Patch) -> None:
     """A copy is appended again when a void record lies after it."""
     patch(MigratorCore, "_repair", lambda _: None)
+
+
+@_rule("unmapped-pinned", 11)
+def _unmapped_pinned(patch: Patch) -> None:
+    """A key whose newest state cannot be mapped is pinned to the system that has it."""
+    patch(MigratorCore, "_pin", lambda *_: None)
 
 
 # ---------------------------------------------------------------------- Redis

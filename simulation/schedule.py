@@ -54,6 +54,8 @@ class Schedule:
     """Instances of each service among which the partitions are shared out at first."""
     misplaced: float = 0.0
     """Share that is produced to another partition than its key's."""
+    odd: float = 0.0
+    """Share that makes a state which cannot be mapped to the other system's."""
     anonymous: float = 0.0
     """Share without an `id`."""
     rebalance: float = 0.0
@@ -170,6 +172,10 @@ def _reads(rng: Chance, drawn: Schedule) -> Schedule:
     )
 
 
+def _unmapped(rng: Chance, drawn: Schedule) -> Schedule:
+    return replace(drawn, odd=rng.choice((0.15, 0.4)), epochs=rng.randint(2, 5), redis=rng.hit(0.3))
+
+
 KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _plain,
     _forced,
@@ -182,6 +188,7 @@ KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _scopes,
     _elsewhere,
     _reads,
+    _unmapped,
 )
 """What each kind stresses is its name; `_all` is all at once on one key."""
 

@@ -15,8 +15,8 @@ from hal9.log.validity import Validity
 from hal9.testing.memory import Name, Stored
 from schemas.base import FLAT, SYSTEMS, System, Tree, decode, other
 from schemas.control import Settled
-from schemas.reports import Divergence, divergence_decoder
-from simulation.applied import answered, applied
+from schemas.reports import Divergence, divergence_decoder, quarantined_decoder
+from simulation.applied import after, answered, applied, is_odd
 from simulation.asked import Asked, Position
 from simulation.commits import Passed
 from simulation.history import CHANGES, REPLICA, RESPONSES, Change, Violation, change_of
@@ -86,7 +86,7 @@ class Witness:
             if divergence.kind in ("value", "state", "status") and not _hung(divergence):
                 raise Violation("compared at unequal state", divergence)
         elif log == "quarantine":
-            raise Violation("quarantined a sound record", record)
+            self._quarantined(record)
 
     def committed(self, service: str, partition: int, commits: Mapping[str, Commit], now_ms: int) -> None:
         """A commit was stored: nothing below it may be needed by a successor."""
@@ -95,6 +95,15 @@ class Witness:
     def validity(self, log: str, partition: int) -> Validity:
         """What counts in a claimed log, so far."""
         return self._validity[log, partition]
+
+    def _quarantined(self, record: Stored) -> None:
+        """Nothing is quarantined but what cannot be mapped."""
+        found = decode(quarantined_decoder, record.value)
+        chain = self.chains.get((found.key or b""), [])
+        version = int(dict(found.headers).get(wire.VERSION, b"0"))
+        if not (0 < version <= len(chain) and is_odd(chain[version - 1].state)):
+            raise Violation("quarantined a sound record", found)
+        self.count("quarantined")
 
     # ------------------------------------------------------------------ requests
     def _request(self, partition: int, record: Stored) -> None:
@@ -139,7 +148,7 @@ class Witness:
         before = chain[-1].state if chain else None
         expected: Tree | None = before
         if change.header.answer_status == "ok":
-            expected = None if asked.operation == "del" else {"applied": [*applied(before), asked.label]}
+            expected = after(before, asked.operation, asked.label)
             if asked.effect is not None:
                 raise Violation("two effects of one request", f"{asked}: {change}")
             if asked.status in ("error", "rejected"):
@@ -167,7 +176,8 @@ class Witness:
         if version > len(chain):
             raise Violation("a copy of what does not count", change)
         original = chain[version - 1]
-        if original.state != change.state or original.position != change.position:
+        unmapped = change.header.unmapped is not None and change.state is None and is_odd(original.state)
+        if (original.state != change.state and not unmapped) or original.position != change.position:
             raise Violation("a copy differs from its original", f"{change} / {original}")
 
     # ------------------------------------------------------------------ answers
@@ -192,6 +202,8 @@ class Witness:
             self._read_beside(system, position[0], self.passed.beside[place], asked, record)
         if status == "ok" and role == "primary":
             self._true(asked, record, f"{system}: ")
+        elif wire.text(record.headers, wire.ERROR) == "quarantined":
+            self.count("answers_quarantined")
 
     def _read_beside(self, system: System, partition: int, dispatched: int, asked: Asked, record: Stored) -> None:
         """A state that was once valid; a fallback says what it does not show of all that was dispatched before it."""

@@ -36,6 +36,9 @@ from schemas.state import ArchitectureLayer, Claim, Marker, Seal
 
 METADATA_BYTES = 4000
 INCOMPARABLE = "incomparable"
+FORGOTTEN = Executed("timeout", "forgotten", None, None)
+QUARANTINED = Executed("error", "quarantined", None, None)
+"""To whoever asks for a key whose state could not be mapped to this system's: nothing is executed on an older one."""
 CHANGES: dict[System, str] = {FLAT: "neurons.changes", HIERARCHICAL: "units.changes"}
 REPLICA: dict[System, str] = {FLAT: "neurons.replica", HIERARCHICAL: "units.replica"}
 
@@ -336,7 +339,8 @@ class BackendCore:
         """The first request of a key, if it is to be executed now; it stays the first one until it is.
 
         Cases, as in the model's `execute`: it waits for a seal; it waits for own changes to be read back; a seal voids
-        it already; it is answered from what is kept; its answer is forgotten; it is to be executed.
+        it already; it is answered from what is kept; its answer is forgotten; its state could not be mapped; it is to
+        be executed.
         """
         task = self._queues.first(key)
         request, current = task.request, self.store.held(key)
@@ -356,11 +360,12 @@ class BackendCore:
                 self._queues.pop(key)
                 self._answer(task, Executed(kept.status, kept.error, kept.answer, None), kept.held, kept.held.sequence)
                 return None
-            if request.position <= current.position:
-                self._queues.pop(key)
-                self._answer(task, Executed("timeout", "forgotten", None, None), NOTHING, self._sequence)
-                return None
-        return task
+        forgotten = request.operation not in self.handler.read_only and request.position <= current.position
+        if not forgotten and not current.unmapped:
+            return task
+        self._queues.pop(key)
+        self._answer(task, FORGOTTEN if forgotten else QUARANTINED, NOTHING, self._sequence)
+        return None
 
     def _executed(self, task: Task, result: Result, now_ms: float) -> None:
         current, request = self.store.held(task.key), task.request

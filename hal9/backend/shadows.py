@@ -118,10 +118,12 @@ class Shadows:
         self._waiting.pop(key, None)
 
     def _align(self, shadow: Shadow) -> Aligned | None:
-        """Three cases: it must wait (None); the state it needs is known; that state has gone by (no state)."""
+        """Three cases: it must wait (None); the state it needs is known; it has gone by or is not mapped (no state)."""
         current = self._store.held(shadow.key)
         history = self._history.get(shadow.key, ())
-        return _mutating(shadow, current, history) if shadow.mutating else self._reading(shadow, current, history)
+        found = _mutating(shadow, current, history) if shadow.mutating else self._reading(shadow, current, history)
+        unmapped = found is not None and found.state is not None and found.state.unmapped
+        return Aligned(shadow, None) if unmapped else found
 
     def _reading(self, shadow: Shadow, current: Held, history: Iterable[Applied]) -> Aligned | None:
         if shadow.after is None:
@@ -142,5 +144,6 @@ def _mutating(shadow: Shadow, current: Held, history: Iterable[Applied]) -> Alig
     for applied in history:
         if applied.change.position == shadow.request.position:
             exact = applied.before.version == applied.change.version - 1
-            return Aligned(shadow, applied.before, applied) if exact else Aligned(shadow, None)
+            expected = None if applied.after.unmapped else applied
+            return Aligned(shadow, applied.before, expected) if exact else Aligned(shadow, None)
     return Aligned(shadow, None)

@@ -23,7 +23,8 @@ class Held:
     """One version of the state of a key.
 
     `sequence` is the number of the own change that made it (0: read from a log), `offset` where that lies in the own
-    change log (None: not there, or not read back yet); `own` says that it came from the own change log.
+    change log (None: not there, or not read back yet); `own` says that it came from the own change log; `unmapped`
+    that there is a state, which the other system holds and which could not be mapped to one of this system.
     """
 
     version: int
@@ -33,6 +34,7 @@ class Held:
     sequence: int = 0
     offset: int | None = None
     own: bool = False
+    unmapped: bool = False
 
     def bare(self) -> "Held":
         """The same without the state: what is kept for every position must not keep every old state alive."""
@@ -99,7 +101,7 @@ class Store:
         """A valid record of one of the logs: newest state and answer. Returns the version that it carries."""
         before = self.states.get(key, NOTHING)
         position = before.position if change.position is None else change.position
-        held = Held(change.version, found.state, position, change.epoch)
+        held = Held(change.version, found.state, position, change.epoch, unmapped=change.unmapped is not None)
         if change.version > before.version:
             self.states[key] = held
         if change.position is not None and change.answer_status is not None and at_ms > now_ms - self._answers_ms:

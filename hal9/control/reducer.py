@@ -242,7 +242,10 @@ def _pinned(state: ControlState, record: Pin) -> Flags:
     pins: dict[str, System] = dict(state.flags.pins)
     for key in record.keys:
         bucket = bucket_of(salt(state.migration, ROUTE_SALT), key.encode())
-        pins.setdefault(key, state.route.owner(bucket, key))
+        if record.system is not None:
+            pins[key] = record.system
+        else:
+            pins.setdefault(key, state.route.owner(bucket, key))
     return replace(state.flags, pins=pins)
 
 

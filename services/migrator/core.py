@@ -117,8 +117,9 @@ class MigratorCore:
         self._settled: set[int] = set()
         self._said: set[int] = set()
         self._repairs: dict[System, set[bytes]] = {s: set() for s in SYSTEMS}
-        self._unpinned: dict[bytes, str] = {}
-        self._pinned_sent: set[bytes] = set()
+        self._unpinned: dict[bytes, tuple[System, str]] = {}
+        """Keys to be pinned: to the system that has their state, and why."""
+        self._pinned_sent: dict[bytes, System] = {}
         self._control: ControlState | None = None
         self.stages = Stages()
 
@@ -227,6 +228,7 @@ class MigratorCore:
             if version >= versions.get(key, (0, -1))[0]:
                 versions[key] = (version, record.offset)
                 self._repairs[system].discard(key)
+                self._marked(other(system), key, wire.text(record.headers, wire.UNMAPPED))
                 if system == HIERARCHICAL:
                     self._placed(key, _state_of(record))
         elif key in versions:
@@ -294,13 +296,18 @@ class MigratorCore:
             if change.version < known or (change.version == known and record.value is not None):
                 self._hold_commit(target, key, record)
                 return False
-            value = None if record.value is None else self._encoded(system, key, found)
         except Poison as error:
             self._quarantine(system, record, error, now_ms)
             return False
+        try:
+            value = None if record.value is None else self._encoded(system, key, found)
+            self._marked(system, key, None)
+            self.copied[system] += 1
+        except Poison as error:
+            # The version and the answer are copied all the same: whoever gets the key must not go on from an older one.
+            self._quarantine(system, record, error, now_ms)
+            change.unmapped, value = error.code, envelope(None, found.answer)
         self._versions[target][key] = (change.version, -1)
-        self.quarantined.pop(key, None)
-        self.copied[system] += 1
         copied = Copied(system, record.offset, key, change.version)
         self._append(target, key, value, wire.change_headers(change, self.partition, self.terms[target]), copied)
         return True
@@ -478,30 +485,44 @@ class MigratorCore:
 
     # ------------------------------------------------------------------ quarantine
     def _quarantine(self, system: System, record: Record, error: Poison, now_ms: float) -> None:
-        """What cannot be mapped is named, and its key pinned to the system that owns it now."""
-        key = record.key or b""
+        """What cannot be mapped is named, and its key pinned to the system that has its state."""
         self.failed[error.code] += 1
-        self.quarantined[key] = error.code
-        # What is no neuron id has no owner, and a pin of it would be no control record.
-        if key not in self._pinned_sent and key_error(key) is None:
-            self._unpinned[key] = error.code
+        self._marked(system, record.key or b"", error.code)
         self.effects.sends.append(quarantine("migrator", CHANGES[system], self.partition, record, error, now_ms))
 
+    def _marked(self, system: System, key: bytes, code: str | None) -> None:
+        """The newest state of a key, which `system` has, could not be mapped (`code`), or could (None)."""
+        if code is None:
+            self.quarantined.pop(key, None)
+            self._unpinned.pop(key, None)
+            return
+        self.quarantined[key] = code
+        # What is no neuron id has no owner, and a pin of it would be no control record.
+        if self._pinned_sent.get(key) != system and key_error(key) is None:
+            self._unpinned[key] = (system, code)
+
     def _pin(self, now_ms: float) -> None:
+        pins = self._control.route.pins if self._control is not None else {}
+        for key, (system, _) in list(self._unpinned.items()):
+            if pins.get(key.decode()) == system:
+                del self._unpinned[key]
         if not self._unpinned:
             return
-        keys = list(self._unpinned)[:PIN_BATCH]
+        system = next(iter(self._unpinned.values()))[0]
+        keys = [key for key, (holds, _) in self._unpinned.items() if holds == system][:PIN_BATCH]
+        codes = {self._unpinned[key][1] for key in keys}
         record = Pin(
             id=f"pin/{self.partition}/{self.config.unique()}",
             migration=self.config.migration,
             actor=self.config.instance,
             at_ms=int(now_ms),
             keys=[k.decode("utf-8", "replace") for k in keys],
-            reason=f"{len(keys)} keys cannot be mapped: {', '.join(sorted(set(self._unpinned.values())))}",
+            system=system,
+            reason=f"{len(keys)} keys cannot be mapped: {', '.join(sorted(codes))}",
         )
         for key in keys:
             del self._unpinned[key]
-        self._pinned_sent.update(keys)
+            self._pinned_sent[key] = system
         self._decree(encode(record))
 
     # ------------------------------------------------------------------ time, acknowledgements, commits

@@ -100,6 +100,8 @@ class Projection:
             except Poison:
                 self.unreadable += 1
                 continue
+            if change.unmapped is not None:
+                continue  # the last unit that there was stays
             key = unit_key(self.partition, record.key.decode("utf-8", "replace"))
             if change.version >= newest.get(key, (0, b""))[0]:
                 newest[key] = (change.version, b"" if found.state is None else encode(found.state))

@@ -303,9 +303,45 @@ def test_a_copy_larger_than_a_system_may_hold_is_quarantined_and_its_key_pinned_
     stage.run().pass_time(100)
     (record,) = stage.records("quarantine", 0)
     assert decode(quarantined_decoder, record.value).reason == "state-too-large"
-    assert copies(stage, "units.replica") == []
+    assert copies(stage, "units.replica") == [None]
     pins = [decode(control_decoder, record.value) for record in stage.logs["control", 0]]
-    assert [pin.keys for pin in pins if isinstance(pin, Pin)] == [[LOW.decode()]]
+    assert [(pin.keys, pin.system) for pin in pins if isinstance(pin, Pin)] == [([LOW.decode()], FLAT)]
+
+
+def test_a_state_that_cannot_be_mapped_bars_the_other_system_from_going_on_from_an_older_one() -> None:
+    stage = Stage("router", "flat", "hierarchical", "migrator").run()
+    stage.ask(LOW, "mut", b"x", name="one")
+    stage.run()
+    stage.held.add("control")  # the pin comes too late: the route moves the key first
+    stage.ask(LOW, "odd", b"y", name="two")
+    stage.run().pass_time(100)
+    stage.route(50)
+    stage.run()
+    (_, barrier) = stage.records("units.replica")
+    assert (headers(barrier)["unmapped"], headers(barrier)["version"]) == ("odd", "2")
+    stage.ask(LOW, "mut", b"z", name="three")
+    stage.ask(LOW, "read", name="four")
+    stage.run()
+    assert stage.answers()[-2:] == [("three", "error", "quarantined"), ("four", "error", "quarantined")]
+    stage.held.clear()
+    stage.run().pass_time(100)  # the pin arrives: the key goes back to where its state is
+    stage.ask(LOW, "mut", b"z", name="five")
+    stage.run()
+    assert stage.answers()[-1] == ("five", "ok")
+    assert copies(stage, "neurons.changes")[-1] == {"applied": ["x", "y", "z"]}
+    assert copies(stage, "units.replica")[-1] == {"applied": ["x", "y", "z"]}
+
+
+def test_a_successor_pins_what_its_predecessor_could_not_map() -> None:
+    stage = Stage("router", "flat", "migrator").run()
+    stage.ask(LOW, "odd", b"x")
+    stage.run()  # no time passes: the pin is not sent
+    stage.runtimes[-1].crash()
+    stage.start("migrator")
+    stage.run().pass_time(100)
+    assert migrator(stage).quarantined == {LOW: "odd"}
+    pins = [decode(control_decoder, record.value) for record in stage.logs["control", 0]]
+    assert [(pin.keys, pin.system) for pin in pins if isinstance(pin, Pin)] == [([LOW.decode()], FLAT)]
 
 
 @pytest.mark.parametrize("value", [None, b"\xc1", b""])
