@@ -173,7 +173,7 @@ def _reads(rng: Chance, drawn: Schedule) -> Schedule:
 
 
 def _unmapped(rng: Chance, drawn: Schedule) -> Schedule:
-    return replace(drawn, odd=rng.choice((0.15, 0.4)), epochs=rng.randint(2, 5), redis=rng.hit(0.3))
+    return replace(drawn, odd=rng.choice((0.15, 0.4)), epochs=rng.randint(2, 5), redis=rng.hit(0.3), reads=rng.hit(0.3))
 
 
 KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (

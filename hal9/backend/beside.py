@@ -39,10 +39,13 @@ class Read:
     at_ms: float = 0.0
 
     def refusal(self, read_only: Collection[str]) -> str | None:
-        """Why it is not answered: its operation may change the state here, or the key was perhaps never copied here."""
+        """Why it is not answered: its operation may change the state here, or the key was perhaps never copied here.
+
+        Nor was a state that could not be mapped.
+        """
         if self.request.operation not in read_only:
             return "not-read-only"
-        return None if self.held.version else "not-held"
+        return None if self.held.version and not self.held.unmapped else "not-held"
 
 
 def answer(read: Read, executed: Executed, needs: int, now_ms: float) -> Response:
