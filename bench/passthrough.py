@@ -1,4 +1,4 @@
-"""The yardstick: a bare aiokafka loop that reads a topic in batches and writes it to another. Prints CPU per message.
+"""The yardstick: a bare aiokafka loop from topic to topic, in batches. Prints us of CPU per message and messages/s.
 
 python -m bench.passthrough BOOTSTRAP SOURCE TARGET PARTITIONS COUNT
 """
@@ -6,19 +6,20 @@ python -m bench.passthrough BOOTSTRAP SOURCE TARGET PARTITIONS COUNT
 import asyncio
 import resource
 import sys
+import time
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 
-async def pass_through(bootstrap: str, source: str, target: str, partitions: int, count: int) -> float:
-    """Move `count` messages; microseconds of CPU per message."""
+async def pass_through(bootstrap: str, source: str, target: str, partitions: int, count: int) -> tuple[float, float]:
+    """Move `count` messages; microseconds of CPU per message, and messages per second."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest")
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", enable_idempotence=True)
     await consumer.start()
     await producer.start()
     try:
         consumer.assign([TopicPartition(source, p) for p in range(partitions)])
-        begun, moved = _cpu(), 0
+        begun, at_s, moved = _cpu(), time.monotonic(), 0
         while moved < count:
             found = await consumer.getmany(timeout_ms=250, max_records=2000)
             acknowledgements = []
@@ -37,7 +38,7 @@ async def pass_through(bootstrap: str, source: str, target: str, partitions: int
                 acknowledgements.append(await producer.send_batch(batch, target, partition=at.partition))
                 moved += len(records)
             await asyncio.gather(*acknowledgements)
-        return (_cpu() - begun) / moved * 1e6
+        return (_cpu() - begun) / moved * 1e6, moved / (time.monotonic() - at_s)
     finally:
         await producer.stop()
         await consumer.stop()
@@ -49,4 +50,4 @@ def _cpu() -> float:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(pass_through(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))))
+    print(*asyncio.run(pass_through(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))))

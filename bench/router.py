@@ -1,7 +1,7 @@
-"""CPU per answered request of one router process, over CPU per message of a bare aiokafka batch pass-through.
+"""CPU per answered request of one router process, over that per message of a bare aiokafka loop; and peers beside.
 
-Saturation: a loader writes as fast as it can; no shadow, one read-only operation, 271-byte values. The system behind
-the router is an echo in a process of its own.
+Saturation, 271-byte values, one read-only operation. Two modes: no shadow, and all of it shadowed, with answers of 58
+floats that differ in their last bits. The systems behind the router are processes of their own.
 """
 
 import asyncio
@@ -10,111 +10,199 @@ import sys
 import time
 import uuid
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from rich.console import Console
 from rich.table import Table
 
-from bench.ground import Ground, cpu_s, ground, median, wait_for, write
-from hal9.keys import partition_of
-from hal9.settings import load
+from bench.bulk import Bulk
+from bench.ground import Ground, cpu_s, ground, median, write
+from bench.peers.running import Missing, peers
+from hal9.control.log import ControlWriter, following
+from hal9.settings import Settings, load
 from hal9.topics import Topics, create
+from schemas.base import decode
+from schemas.control import Route
+from schemas.telemetry import outcome_decoder
 
 PARTITIONS = 6
-KEYS = 1_000
-VALUE = b"v" * 271
-DEADLINE_MS = 60_000
+SOURCE, TARGET = "bench.source", "bench.target"
+WINDOW = 3_000
+"""Requests on their way in the mode with shadows, before the next ones are sent: under pressure shadows are dropped."""
+COMPARED = 0.98
+DROPPED_S = 20.0
+"""Without another shadow for so long the rest was dropped, and the run does not count."""
+BOUNDS = {"ratio": 3.0, "shadow_ratio": 5.0, "over_quix": 1.0, "over_faust": 8.0}
+Row = dict[str, float]
 
 
-async def preload(bootstrap: str, topic: str, count: int) -> None:
-    """Write `count` requests, each with an id and a deadline."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", linger_ms=5, max_batch_size=256 * 1024)
-    await producer.start()
+async def prepare(bootstrap: str, count: int) -> None:
+    """The topics of the pass-throughs, and what they move."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (SOURCE, TARGET)])
+    await admin.close()
+    async with Bulk(bootstrap, PARTITIONS) as bulk:
+        await bulk.send(SOURCE, bulk.batches(count))
+
+
+def pass_through(bootstrap: str, count: int) -> Row:
+    """The yardstick."""
+    arguments = [bootstrap, SOURCE, TARGET, str(PARTITIONS), str(count)]
+    command = [sys.executable, "-m", "bench.passthrough", *arguments]
+    begun = time.monotonic()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    us, per_s = map(float, done.stdout.split())
+    print(f"  pass-through: {us:.1f} us, {time.monotonic() - begun:.1f} s", file=sys.stderr)
+    return {"us": round(us, 2), "per_s": round(per_s)}
+
+
+def router(on: Ground, count: int, prefix: str, *, shadow: bool) -> Row:
+    """One router on topics of its own."""
+    environment = {**on.environment, "HAL9_TOPICS__PREFIX": prefix, "HAL9_ROUTER__BREAKER": "false"}
+    settings = load(None, environment)
+    topics = Topics.of(settings.topics)
+    asyncio.run(create(settings.kafka, topics))
+    handlers = {"flat": "Fields", "hierarchical": "LastBits"} if shadow else {"flat": "Echo"}
+    systems = [
+        on.start("system", "--name", name, "--handler", f"bench.handlers:{handler}", environment=environment)
+        for name, handler in handlers.items()
+    ]
+    process = on.start("router", environment=environment)
     try:
-        keys = [f"neuron-{i}".encode() for i in range(KEYS)]
-        homes = [partition_of(key, PARTITIONS) for key in keys]
-        deadline = str(int(time.time() * 1000) + DEADLINE_MS - 5_000).encode()
-        for start in range(0, count, 5_000):
-            sends = []
-            for i in range(start, min(start + 5_000, count)):
-                headers = [("id", uuid.uuid4().hex.encode()), ("deadline-ms", deadline)]
-                key, home = keys[i % KEYS], homes[i % KEYS]
-                sends.append(await producer.send(topic, VALUE, key=key, partition=home, headers=headers))
-            await asyncio.gather(*sends)
+        used, took, compared = asyncio.run(_measure(settings, topics, process.pid, count, shadow=shadow))
     finally:
-        await producer.stop()
+        for service in (process, *systems):
+            service.stop()
+    row = {"us": round(used / count * 1e6, 2), "per_s": round(count / took)}
+    print(f"  router{' with shadows' if shadow else ''}: {row}", file=sys.stderr)
+    return {**row, "compared": round(compared / count, 3)} if shadow else row
 
 
-async def written(bootstrap: str, topic: str) -> int:
-    """Records written to a topic so far."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+async def _measure(
+    settings: Settings, topics: Topics, pid: int, count: int, *, shadow: bool
+) -> tuple[float, float, int]:
+    requests, answers, shadows = (topics.name(log) for log in ("requests", "responses", "responses.hierarchical"))
+    async with Bulk(settings.kafka.bootstrap, PARTITIONS) as bulk:
+        if shadow:
+            await _shadow(settings, topics)
+        await bulk.touch(requests)
+        await bulk.until(answers, PARTITIONS)
+        if shadow:
+            await bulk.until(shadows, PARTITIONS)
+        await asyncio.sleep(1.0)
+        batches = bulk.batches(count)
+        begun_cpu, begun, sent = cpu_s(pid), time.monotonic(), 0
+        step = PARTITIONS if shadow else len(batches)
+        for start in range(0, len(batches), step):
+            part = batches[start : start + step]
+            await bulk.send(requests, part)
+            sent += sum(size for _, _, size in part)
+            for answered in (answers, shadows) if shadow else ():
+                await bulk.until(answered, PARTITIONS + sent - WINDOW, DROPPED_S)
+        await bulk.until(answers, PARTITIONS + count)
+        took = time.monotonic() - begun
+        if shadow:
+            await bulk.until(shadows, PARTITIONS + count, DROPPED_S)
+        used = cpu_s(pid) - begun_cpu
+        if not shadow:
+            return used, took, 0
+        await asyncio.sleep(2.5)
+        return used, took, await _compared(settings, topics)
+
+
+async def _shadow(settings: Settings, topics: Topics) -> None:
+    """Everything is shadowed from now on."""
+    async with following(settings.kafka, topics, settings.migration.id) as control:
+        writer = ControlWriter(settings.kafka, topics, control)
+        record = Route(
+            id=uuid.uuid4().hex,
+            migration=settings.migration.id,
+            actor="bench",
+            at_ms=time.time_ns() // 10**6,
+            expected_epoch=control.state.epoch,
+            percentage=0.0,
+            shadow=100.0,
+        )
+        try:
+            outcome = await writer.append(record)
+        finally:
+            await writer.close()
+        if outcome.verdict != "accepted":
+            raise RuntimeError(outcome.reason)
+
+
+async def _compared(settings: Settings, topics: Topics) -> int:
+    """Pairs of answers that were compared and found equal."""
+    name = topics.name("outcomes")
+    consumer = AIOKafkaConsumer(name, bootstrap_servers=settings.kafka.bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        ends = await consumer.end_offsets([TopicPartition(topic, p) for p in range(PARTITIONS)])
-        return sum(ends.values())
+        places = list(consumer.assignment())
+        ends, equal = await consumer.end_offsets(places), 0
+        while any([await consumer.position(at) < end for at, end in ends.items()]):
+            for records in (await consumer.getmany(timeout_ms=250)).values():
+                for record in records:
+                    found = decode(outcome_decoder, record.value)
+                    equal += sum(results.equal for results in found.comparisons.values())
+        return equal
     finally:
         await consumer.stop()
 
 
-def one_run(on: Ground, count: int, number: int) -> dict[str, float]:
-    """One pass-through and one router, on topics of their own."""
-    prefix = f"run{number}."
-    environment = {**on.environment, "HAL9_TOPICS__PREFIX": prefix}
-    settings = load(None, environment)
-    topics = Topics.of(settings.topics)
-    asyncio.run(create(settings.kafka, topics))
-    bootstrap = on.endpoints.bootstrap
-    asyncio.run(preload(bootstrap, topics.name("divergences"), count))
-    source, target = topics.name("divergences"), topics.name("neurons.replica")
-    arguments = [bootstrap, source, target, str(PARTITIONS), str(count)]
-    moved = subprocess.run(
-        [sys.executable, "-m", "bench.passthrough", *arguments], check=True, capture_output=True, text=True
-    )
-    bare_us = float(moved.stdout)
-    system = on.start("system", "--name", "flat", "--handler", "bench.handlers:Echo", environment=environment)
-    router = on.start("router", environment=environment)
-    answers = topics.name("responses")
-    asyncio.run(_warm(bootstrap, topics))
-    wait_for(lambda: asyncio.run(written(bootstrap, answers)) >= PARTITIONS, "first answers")
-    begun_cpu, begun = cpu_s(router.pid), time.monotonic()
-    asyncio.run(preload(bootstrap, topics.name("requests"), count))
-    total = count + PARTITIONS
-    wait_for(lambda: asyncio.run(written(bootstrap, answers)) >= total, f"{count} answers", every_s=0.25)
-    used, took = cpu_s(router.pid) - begun_cpu, time.monotonic() - begun
-    router.stop()
-    system.stop()
-    router_us = used / count * 1e6
-    return {
-        "pass_through_us": round(bare_us, 2),
-        "router_us": round(router_us, 2),
-        "ratio": round(router_us / bare_us, 2),
-        "answers_per_s": round(count / took),
-    }
-
-
-async def _warm(bootstrap: str, topics: Topics) -> None:
-    """One request per partition, so that every partition is known to be served."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all")
-    await producer.start()
-    try:
-        found: dict[int, bytes] = {}
-        for i in range(KEYS):
-            key = f"neuron-{i}".encode()
-            found.setdefault(partition_of(key, PARTITIONS), key)
-        for home, key in found.items():
-            await producer.send_and_wait(topics.name("requests"), VALUE, key=key, partition=home)
-    finally:
-        await producer.stop()
-
-
 def main(count: int = 60_000, runs: int = 3) -> int:
-    """Print a table, write `bench/results/router.json`."""
+    """Print a table, write `bench/results/router.json`; 1 if a bound is missed."""
+    rows: dict[str, list[Row]] = {}
+    others, missing = peers()
     with ground(PARTITIONS) as on:
-        found = [one_run(on, count, number) for number in range(runs)]
-    result = {key: median([run[key] for run in found]) for key in found[0]}
-    path = write("router", {"requests": count, "runs": found, "median": result, "bound": {"ratio": 5.0}})
-    table = Table(title=f"router, {count} requests, median of {runs} runs")
-    for key in result:
-        table.add_column(key, justify="right")
-    table.add_row(*(f"{value:g}" for value in result.values()))
-    Console().print(table, f"written to {path.name}")
-    return 0 if result["ratio"] <= 5.0 else 1
+        bootstrap = on.endpoints.bootstrap
+        asyncio.run(prepare(bootstrap, count))
+        for number in range(runs):
+            print(f"run {number + 1} of {runs}", file=sys.stderr)
+            rows.setdefault("pass-through", []).append(pass_through(bootstrap, count))
+            rows.setdefault("router", []).append(router(on, count, f"plain{number}.", shadow=False))
+            rows.setdefault("router, shadowed", []).append(router(on, count, f"shadow{number}.", shadow=True))
+            for peer in others:
+                try:
+                    row = peer.run(bootstrap, SOURCE, TARGET, count)
+                except Missing as error:
+                    missing[peer.name] = str(error)
+                    continue
+                rows.setdefault(peer.name, []).append(row)
+                print(f"  {peer.name}: {row}", file=sys.stderr)
+    return _tell(rows, missing, count, runs)
+
+
+def _tell(rows: dict[str, list[Row]], missing: dict[str, str], count: int, runs: int) -> int:
+    result = {name: {key: median([run[key] for run in found]) for key in found[0]} for name, found in rows.items()}
+    bare = rows["pass-through"]
+
+    def ratio(name: str) -> float:
+        return median([run["us"] / base["us"] for run, base in zip(rows[name], bare, strict=True)])
+
+    def over(name: str) -> float | None:
+        return round(result["router"]["per_s"] / result[name]["per_s"], 2) if name in result else None
+
+    figures = {
+        "ratio": ratio("router"),
+        "shadow_ratio": ratio("router, shadowed"),
+        "over_quix": over("Quix Streams"),
+        "over_faust": over("Faust"),
+    }
+    write(
+        "router",
+        {"requests": count, "runs": rows, "median": result, "figures": figures, "bound": BOUNDS, "missing": missing},
+    )
+    table = Table("one pass each", "CPU us", "per s", "x", title=f"router and peers, {count} messages, {runs} runs")
+    for name, row in result.items():
+        table.add_row(name, f"{row['us']:g}", f"{row['per_s']:g}", f"{row['us'] / result['pass-through']['us']:.2f}")
+    for name, why in missing.items():
+        table.add_row(name, "", "", why)
+    Console().print(table, figures, BOUNDS)
+    return 0 if _held(figures) and result["router, shadowed"]["compared"] >= COMPARED else 1
+
+
+def _held(figures: dict[str, float | None]) -> bool:
+    costs = all((figures[name] or 0) <= BOUNDS[name] for name in ("ratio", "shadow_ratio"))
+    speeds = all((figures[name] or 1e9) > BOUNDS[name] for name in ("over_quix", "over_faust"))
+    return costs and speeds
