@@ -5,7 +5,9 @@ wrote and raise `Poison` when a record is not what it should be.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hal9.errors import Poison
 from hal9.log.effects import Headers, Record
@@ -43,11 +45,16 @@ MAX_ID_BYTES = 128
 MAX_AHEAD_MS = 60_000
 STATE_DIFF_BYTES = 4096
 
+_NAME_BYTES = 4
+"""Of one character of a header's name, at most: a name is measured exactly only where it matters."""
+_PROCESS = "process"
+_KNOWN = OURS | {ID, OPERATION, DEADLINE, TRACEPARENT}
 _FIXED = {ID: MAX_ID_BYTES, OPERATION: 64, DEADLINE: 16}
 """Longest values of the headers that a router fixes before it moves a request."""
-_NAMED = frozenset({ID, OPERATION, DEADLINE, TRACEPARENT})
 _OPERATION = re.compile(rb"[a-z0-9_.-]{1,64}")
-_DECIMAL = re.compile(rb"[0-9]{1,16}")
+_DIGITS = 16
+"""Most digits of a decimal header."""
+_NONE: tuple[tuple[str, bytes], ...] = ()
 _UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)  # missing, malformed, null (Kafka allows null values)
 
 
@@ -68,7 +75,7 @@ class Request:
     operation: str
     deadline_ms: int
     traceparent: bytes | None
-    passed_on: list[tuple[str, bytes]]
+    passed_on: Sequence[tuple[str, bytes]]
     rejected: str | None = None
 
 
@@ -84,7 +91,7 @@ def number(headers: Headers, name: str) -> int | None:
     """A decimal header; None if absent or malformed."""
     for key, value in headers:
         if key == name:
-            return int(value) if _DECIMAL.fullmatch(value or b"") else None
+            return int(value) if value and value.isdigit() and len(value) <= _DIGITS else None
     return None
 
 
@@ -115,7 +122,7 @@ def position_header(partition: int, offset: int) -> bytes:
 def parse_position(value: bytes | None) -> tuple[int, int] | None:
     """Inverse of `position_header`; None if malformed."""
     head, _, tail = (value or b"").partition(b":")
-    if _DECIMAL.fullmatch(head) and _DECIMAL.fullmatch(tail):
+    if head.isdigit() and tail.isdigit() and len(head) <= _DIGITS and len(tail) <= _DIGITS:
         return int(head), int(tail)
     return None
 
@@ -127,41 +134,49 @@ def default_id(topic: str, partition: int, offset: int) -> str:
 
 def parse_request(record: Record, topic: str, partition: int, now_ms: float, limits: Limits) -> Request:
     """Read the headers of a request. Never raises: what is wrong is in `rejected`, the first reason found."""
-    named: dict[str, bytes | None] = {}
-    passed_on: list[tuple[str, bytes]] = []
-    size = 0
-    for name, value in record.headers:
-        size += (len(name) if name.isascii() else len(name.encode())) + len(value or b"")
-        if name in _NAMED:
-            named.setdefault(name, value)
+    request_id = operation = deadline = traceparent = rejected = None
+    size, others, headers = 0, False, record.headers
+    for name, value in reversed(headers):  # the first one of a name counts: here the last one to be seen
+        size += _NAME_BYTES * len(name) + len(value or b"")
+        if name == ID:
+            request_id = value
+        elif name == DEADLINE:
+            deadline = value
+        elif name == OPERATION:
+            operation = value
+        elif name == TRACEPARENT:
+            traceparent = value
         elif name not in OURS:
-            passed_on.append((name, value or b""))
-    rejected = None
-    if (len(record.headers) > MAX_HEADERS or size > MAX_HEADER_BYTES) and _too_much(record.headers, size):
-        rejected, passed_on, named[TRACEPARENT] = "bad-headers", [], None
-    request_id, operation = named.get(ID), named.get(OPERATION)
+            others = True
+    if (len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES) and _too_much(headers):
+        rejected, others, traceparent = "bad-headers", False, None
     identity = _identity(request_id)
     if identity is None:
         identity = default_id(topic, partition, record.offset)
         rejected = rejected or ("bad-id" if request_id is not None else None)
-    if operation is not None and not _OPERATION.fullmatch(operation):
-        rejected, operation = rejected or "bad-operation", None
-    deadline_ms, wrong = _deadline(named.get(DEADLINE), record.timestamp, now_ms, limits)
-    if record.value is not None and len(record.value) > limits.value_bytes:
-        rejected = rejected or "too-large"
-    return Request(
-        id=identity,
-        operation=(operation or b"process").decode(),
-        deadline_ms=deadline_ms,
-        traceparent=named.get(TRACEPARENT),
-        passed_on=passed_on,
-        rejected=rejected or wrong,
-    )
+    named = _PROCESS if operation is None else _operation(operation)
+    if named is None:
+        rejected, named = rejected or "bad-operation", _PROCESS
+    deadline_ms, wrong = _deadline(deadline, record.timestamp, now_ms, limits)
+    rejected = rejected or ("too-large" if len(record.value or b"") > limits.value_bytes else None)
+    passed_on = _unknown(headers) if others else _NONE
+    return Request(identity, named, deadline_ms, traceparent, passed_on, rejected or wrong)
 
 
-def _too_much(headers: Headers, size: int) -> bool:
+def _unknown(headers: Headers) -> list[tuple[str, bytes]]:
+    """Headers that mean nothing here, in order."""
+    return [(name, value or b"") for name, value in headers if name not in _KNOWN]
+
+
+@lru_cache(maxsize=1024)
+def _operation(value: bytes) -> str | None:
+    """A valid name as text, the same object each time; None if it is none."""
+    return value.decode() if _OPERATION.fullmatch(value) else None
+
+
+def _too_much(headers: Headers) -> bool:
     """Whether they are beyond the limits without the three that a router may have added when it moved the request."""
-    count = len(headers)
+    count, size = len(headers), sum(len(name.encode()) + len(value or b"") for name, value in headers)
     for name, most in _FIXED.items():
         value = header(headers, name)
         if value is not None and len(value) <= most:
@@ -174,7 +189,7 @@ def _deadline(value: bytes | None, since_ms: int, now_ms: float, limits: Limits)
     if value is None:
         deadline_ms = since_ms + limits.deadline_ms
     else:
-        deadline_ms = int(value) if _DECIMAL.fullmatch(value) else -1
+        deadline_ms = int(value) if value.isdigit() and len(value) <= _DIGITS else -1
         if deadline_ms < 0 or deadline_ms > since_ms + MAX_AHEAD_MS:
             return since_ms + limits.deadline_ms, "bad-deadline"
     return deadline_ms, "expired" if deadline_ms <= now_ms else None
@@ -258,7 +273,7 @@ def parse_response(record: Record) -> Response:
     position = parse_position(fields.get(POSITION))
     role, status = fields.get(ROLE, b"primary"), fields.get(STATUS)
     epoch = fields.get(EPOCH) or b""
-    if position is None or status not in RESPONSE_STATUSES or not _DECIMAL.fullmatch(epoch):
+    if position is None or status not in RESPONSE_STATUSES or not epoch.isdigit() or len(epoch) > _DIGITS:
         raise Poison("bad-response", f"headers {sorted(fields)}")
     version = fields.get(STATE_VERSION) or b"0"
     return Response(
@@ -267,7 +282,7 @@ def parse_response(record: Record) -> Response:
         role,
         RESPONSE_STATUSES[status],
         fields.get(ERROR),
-        int(version) if _DECIMAL.fullmatch(version) else 0,
+        int(version) if version.isdigit() and len(version) <= _DIGITS else 0,
         fields.get(STATE_DIFF),
         position[0],
     )

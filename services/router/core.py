@@ -303,14 +303,11 @@ class RouterCore:
         position = record.offset
         if position in self.ledger.entries:
             return
-        key, known = record.key, None
+        key = record.key
         request = wire.parse_request(record, self.config.requests_topic, self.partition, now_ms, self.config.limits)
-        if key is None or (key not in self._keys and key_error(key) is not None):
-            request.rejected = "bad-key"
-            # Nobody writes a mark for a user; and out of a compressed batch comes a key that fits into no log.
-            key = None if not key or is_mark(key) or len(key) > MAX_KEY_BYTES else key
-        else:
-            known = self._keys.of(key)
+        known = self._keys.seen(key)
+        if known is None:
+            key, known = self._unseen(key, request)
         entry = Entry(position, key, known, request, record.value)
         entry.received_ms, entry.answers_at = now_ms, self._answers_next
         first = self.identities.first(key, request.id)
@@ -322,7 +319,8 @@ class RouterCore:
             self._move(entry, known.misplaced_to, record)
             return
         self.ledger.read(entry)
-        self.identities.see(key, request.id, position, now_ms)
+        if first is None:
+            self.identities.add(key, request.id, position, now_ms)
         if request.traceparent is not None or self._traced:
             entry.span, request.traceparent = self.tracer.begin(
                 "process requests", request.traceparent, {"hal9.operation": request.operation}
@@ -340,6 +338,14 @@ class RouterCore:
             self._pump(key)
         else:
             self._dispatch(entry, known)
+
+    def _unseen(self, key: bytes | None, request: wire.Request) -> tuple[bytes | None, Key | None]:
+        """A key that was not asked for lately; None for one that is no neuron id."""
+        if key is not None and key_error(key) is None:
+            return key, self._keys.of(key)
+        request.rejected = "bad-key"
+        # Nobody writes a mark for a user; and out of a compressed batch comes a key that fits into no log.
+        return (None if not key or is_mark(key) or len(key) > MAX_KEY_BYTES else key), None
 
     def _refuse_if_crowded(self, entry: Entry) -> None:
         cause = self.load.refuses(entry.key)
@@ -480,13 +486,11 @@ class RouterCore:
             found = quarantine("router", f"responses.{system}", self.partition, record, error, now_ms)
             self.effects.sends.append(found)
             return
-        ok = response.status == "ok"
-        result = Result(ok, response.error, record.value, response.state_version, response.state_diff)
         if response.role != b"primary":
             if response.role == b"fallback":
                 self._fall_back(system, record, response, now_ms)
             else:
-                self._shadow(system, response, result, now_ms)
+                self._shadow(system, response, Result.of(response, record.value), now_ms)
             return
         entry = self.in_flight.get(response.position)
         if entry is None or entry.owner != system or entry.epoch != response.epoch:
@@ -495,7 +499,7 @@ class RouterCore:
             return
         entry.response_offset = record.offset
         if entry.shadow is not None and response.status != "timeout":
-            self._report(self.comparer.primary(entry, result, now_ms))
+            self._report(self.comparer.primary(entry, Result.of(response, record.value), now_ms))
         code = response.error.decode("utf-8", "replace") if response.error is not None else None
         self._reply(entry, response.status, record.value, code, now_ms)
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Self
 
-from hal9.wire import Request
+from hal9.wire import Request, Response
 from schemas.base import System
 from services.router.keybook import Key
 
@@ -17,6 +18,12 @@ class Result:
     value: bytes | None
     state_version: int
     state_diff: bytes | None = None
+
+    @classmethod
+    def of(cls, response: Response, value: bytes | None) -> Self:
+        """From a system's response."""
+        ok = response.status == "ok"
+        return cls(ok, response.error, value, response.state_version, response.state_diff)
 
 
 class Course(Enum):

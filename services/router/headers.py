@@ -1,5 +1,7 @@
 """The headers that the router writes. Pure."""
 
+from functools import lru_cache
+
 from hal9 import wire
 from hal9.log.effects import Record
 from schemas.base import System
@@ -28,15 +30,19 @@ def of_user(record: Record) -> Headers:
 
 def of_dispatch(entry: Entry, owner: System, partition: int, after_seal: int, term: int) -> Headers:
     """A request as both systems read it."""
+    request = entry.request
+    # The term comes first: it is what every reader of the log looks for.
     headers = [
-        *entry.request.passed_on,
-        *fixed(entry.request),
+        *_stamp(term, entry.epoch, owner, after_seal),
         (wire.POSITION, b"%d:%d" % (partition, entry.position)),
-        (wire.EPOCH, b"%d" % entry.epoch),
-        (wire.PRIMARY, owner.encode()),
-        (wire.AFTER_SEAL, b"%d" % after_seal),
-        (wire.TERM, b"%d" % term),
+        (wire.ID, request.id.encode()),
+        _operation(request.operation),
+        (wire.DEADLINE, b"%d" % request.deadline_ms),
     ]
+    if request.traceparent is not None:
+        headers.append((wire.TRACEPARENT, request.traceparent))
+    if request.passed_on:
+        headers += request.passed_on
     if entry.shadow is not None:
         headers.append((wire.SHADOW, entry.shadow.encode()))
         if entry.twin:
@@ -56,6 +62,33 @@ def of_fallback(response: Record) -> Headers:
     return [(wire.FALLBACK, b"1"), *((name, value or b"") for name, value in response.headers if name in told)]
 
 
+@lru_cache(maxsize=64)
+def _stamp(term: int, epoch: int, owner: System, after_seal: int) -> tuple[tuple[str, bytes], ...]:
+    """What most requests of a partition have in common, the same objects each time."""
+    return (
+        (wire.TERM, b"%d" % term),
+        (wire.EPOCH, b"%d" % epoch),
+        (wire.PRIMARY, owner.encode()),
+        (wire.AFTER_SEAL, b"%d" % after_seal),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _operation(name: str) -> tuple[str, bytes]:
+    return wire.OPERATION, name.encode()
+
+
+@lru_cache(maxsize=256)
+def _outcome(status: str, epoch: int, error: str | None, owner: System | None) -> tuple[tuple[str, bytes], ...]:
+    """What most answers have in common, the same objects each time: answers are kept for the id window."""
+    found = [(wire.STATUS, status.encode()), (wire.EPOCH, b"%d" % epoch)]
+    if error is not None:
+        found.append((wire.ERROR, error.encode()))
+    if status in ("ok", "error") and owner is not None:
+        found.append((wire.SERVED_BY, owner.encode()))
+    return tuple(found)
+
+
 def of_rejection(entry: Entry, partition: int, epoch: int, term: int) -> Headers:
     """A rejected request: nobody executes it."""
     return [
@@ -69,11 +102,7 @@ def of_rejection(entry: Entry, partition: int, epoch: int, term: int) -> Headers
 
 def of_answer(entry: Entry, status: str, error: str | None) -> Headers:
     """The answer to the user."""
-    headers = [(wire.ID, entry.request.id.encode()), (wire.STATUS, status.encode()), (wire.EPOCH, b"%d" % entry.epoch)]
-    if error is not None:
-        headers.append((wire.ERROR, error.encode()))
-    if status in ("ok", "error") and entry.owner is not None:
-        headers.append((wire.SERVED_BY, entry.owner.encode()))
+    headers = [(wire.ID, entry.request.id.encode()), *_outcome(status, entry.epoch, error, entry.owner)]
     if entry.request.traceparent is not None:
         headers.append((wire.TRACEPARENT, entry.request.traceparent))
         headers += [h for h in entry.request.passed_on if h[0] == wire.TRACESTATE]

@@ -3,7 +3,7 @@
 Answers are kept so that a repeat gets the first one's; their values within a byte budget, the oldest given up first.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 
 from hal9.log.effects import Headers
@@ -28,7 +28,8 @@ class Identities:
 
     def __init__(self, window_ms: float, value_budget: int) -> None:
         self._window_ms, self._budget = window_ms, value_budget
-        self._known: OrderedDict[Identity, Known] = OrderedDict()
+        self._known: dict[Identity, Known] = {}
+        self._order: deque[Identity] = deque()
         self._valued: deque[Known] = deque()
         self._held = 0
 
@@ -42,13 +43,20 @@ class Identities:
     def see(self, key: bytes | None, name: str, position: int, now_ms: float) -> None:
         """Note a request; the first one of an id stays."""
         if (key, name) not in self._known:
-            self._known[key, name] = Known(position, now_ms)
+            self.add(key, name, position, now_ms)
+
+    def add(self, key: bytes | None, name: str, position: int, now_ms: float) -> Known:
+        """Note an id that is not known."""
+        identity = (key, name)
+        self._order.append(identity)
+        known = self._known[identity] = Known(position, now_ms)
+        return known
 
     def answer(self, key: bytes | None, name: str, headers: Headers, value: bytes | None, now_ms: float) -> None:
         """Note the answer of an id; the first one stays."""
         known = self._known.get((key, name))
         if known is None:
-            known = self._known[key, name] = Known(-1, now_ms)
+            known = self.add(key, name, -1, now_ms)
         if known.headers is None:
             known.headers, known.value = headers, value
             if value:
@@ -58,11 +66,11 @@ class Identities:
     def expire(self, now_ms: float) -> None:
         """Forget ids older than the window, and the oldest values beyond the budget (their ids stay)."""
         oldest = now_ms - self._window_ms
-        while self._known:
-            identity, known = next(iter(self._known.items()))
+        while self._order:
+            known = self._known[self._order[0]]
             if known.seen_ms > oldest:
                 break
-            del self._known[identity]
+            del self._known[self._order.popleft()]
             self._drop(known)
         while self._held > self._budget and self._valued:
             self._drop(self._valued.popleft())

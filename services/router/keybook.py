@@ -28,8 +28,9 @@ class KeyBook:
         self._route_salt, self._shadow_salt = salt(migration, ROUTE_SALT), salt(migration, SHADOW_SALT)
         self._keys: dict[bytes, Key] = {}
 
-    def __contains__(self, key: bytes | None) -> bool:
-        return key in self._keys
+    def seen(self, key: bytes | None) -> Key | None:
+        """The entry of a neuron id that was asked for lately."""
+        return self._keys.get(key) if key is not None else None
 
     def of(self, key: bytes) -> Key:
         """The entry of a valid neuron id."""

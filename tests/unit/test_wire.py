@@ -66,7 +66,7 @@ def test_what_no_service_wrote_is_poison_and_nothing_else(
 def test_the_defaults_of_a_request_without_headers() -> None:
     read = request()
     assert (read.id, read.operation, read.deadline_ms) == ("hal9.requests-3-7", "process", NOW + 10_000)
-    assert (read.traceparent, read.passed_on, read.rejected) == (None, [], None)
+    assert (read.traceparent, list(read.passed_on), read.rejected) == (None, [], None)
 
 
 @pytest.mark.parametrize(
@@ -108,20 +108,20 @@ def test_limits_are_inclusive() -> None:
 
 def test_a_rejected_request_with_too_many_headers_carries_none_of_them_on() -> None:
     read = request(("traceparent", b"t" * 9000), ("x", b"y"), ("id", b"mine"))
-    assert (read.id, read.rejected, read.passed_on, read.traceparent) == ("mine", "bad-headers", [], None)
+    assert (read.id, read.rejected, list(read.passed_on), read.traceparent) == ("mine", "bad-headers", [], None)
 
 
 def test_headers_that_are_ours_are_dropped_and_unknown_ones_passed_on_in_order() -> None:
     ours = [(name, b"1") for name in sorted(wire.OURS)]
     read = request(*ours, ("b", b"\xff"), ("a", None), ("b", b"2"), ("tracestate", b"s"), ("traceparent", b"t"))
-    assert read.passed_on == [("b", b"\xff"), ("a", b""), ("b", b"2"), ("tracestate", b"s")]
+    assert list(read.passed_on) == [("b", b"\xff"), ("a", b""), ("b", b"2"), ("tracestate", b"s")]
     assert read.traceparent == b"t"
     assert read.rejected is None
 
 
 def test_the_first_of_a_repeated_header_counts() -> None:
     read = request(("id", b"one"), ("id", b"two"), ("operation", b"a"), ("operation", b"!"))
-    assert (read.id, read.operation, read.passed_on, read.rejected) == ("one", "a", [], None)
+    assert (read.id, read.operation, list(read.passed_on), read.rejected) == ("one", "a", [], None)
 
 
 @given(st.integers(0, 10**15), st.integers(0, 10**15))
