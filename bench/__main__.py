@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import latency, rest, route, router, simulate, takeover
+from bench import latency, memory, rest, route, router, simulate, takeover
 
 BENCHES = {
     "router": router.main,
@@ -10,6 +10,7 @@ BENCHES = {
     "route": route.main,
     "takeover": takeover.main,
     "rest": rest.main,
+    "memory": memory.main,
 }
 SEARCHES = {"simulate": simulate.main}
 """Not a figure of the README: as long as asked, with options of their own."""

@@ -3,8 +3,8 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -21,6 +21,8 @@ class Bulk:
 
     def __init__(self, bootstrap: str, partitions: int) -> None:
         self._partitions = partitions
+        self.asked = 0
+        """Requests written by `ask`."""
         self._producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=512 * 1024)
         self._consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
         keys = [f"neuron-{i}".encode() for i in range(KEYS)]
@@ -53,6 +55,24 @@ class Bulk:
             batch.close()
             made.append((partition, batch, size))
         return made
+
+    async def ask(self, topic: str, requests: Iterable[tuple[bytes, str, bytes]]) -> None:
+        """Write (key, operation, value), each where its key belongs; returns when they are stored."""
+        deadline = str(int(time.time() * 1000) + DEADLINE_MS).encode()
+        made: list[tuple[int, object, int]] = []
+        open_batches: dict[int, Any] = {}
+        for key, operation, value in requests:
+            headers = [("id", uuid.uuid4().hex.encode()), ("operation", operation.encode()), ("deadline-ms", deadline)]
+            partition = partition_of(key, self._partitions)
+            batch = open_batches.get(partition)
+            self.asked += 1
+            if batch is None or batch.append(key=key, value=value, timestamp=None, headers=headers) is None:
+                batch = open_batches[partition] = self._producer.create_batch()
+                batch.append(key=key, value=value, timestamp=None, headers=headers)
+                made.append((partition, batch, 0))
+        for _, batch, _ in made:
+            batch.close()  # type: ignore[attr-defined]
+        await self.send(topic, made)
 
     async def send(self, topic: str, batches: Sequence[tuple[int, object, int]]) -> None:
         """Write them; returns when they are stored."""

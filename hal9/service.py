@@ -31,7 +31,7 @@ from schemas.telemetry import Status
 
 Cores = Mapping[int, PartitionCore]
 TRACE_FLUSH_S = 3.0
-GARBAGE = (50_000, 20, 100)
+GARBAGE = (50_000, 100, 20)
 """Thresholds of the garbage collector (Python's own begin at 700)."""
 
 _log = logger("service")
