@@ -27,6 +27,9 @@ from schemas.telemetry import Status, status_decoder
 
 EVERY_S = 0.5
 _SEND_S = 2.0
+RECALLED = 1_000
+"""Heartbeats before now that are looked at: a minute or so."""
+RECALL_S = 10.0
 _GOODBYE_S = 0.5
 """A process that stops waits no longer than this for a broker that may be gone."""
 
@@ -80,7 +83,7 @@ class Heartbeat:
 
 
 class StatusFollower:
-    """Hears the heartbeats from now on; `liveness` judges them by this process's clock."""
+    """Hears the heartbeats from now on, and recalls some; `liveness` judges them by this process's clock."""
 
     def __init__(self, kafka: Kafka, topic: str, dead_after_ms: float = 2_000, clock: Clock | None = None) -> None:
         self._at = TopicPartition(topic, 0)
@@ -100,6 +103,7 @@ class StatusFollower:
                 raise Transient(f"topic {self._at.topic} cannot be read: {error}") from error
             self._connections = connections.pop_all()
         self.liveness = Liveness(self._clock.now_ms(), self._dead_after_ms)
+        await self._recall(ends[self._at])
         self._task = asyncio.create_task(self._follow(ends), name="hal9-status-follower")
         return self
 
@@ -122,17 +126,29 @@ class StatusFollower:
             return [f"heartbeats are no longer heard: {self._task.exception()!r}"]
         return self._reader.trouble()
 
+    async def _recall(self, end: int) -> None:
+        """The last heartbeats before now: a system that died lately declared what is read-only."""
+        heard: list[Status] = []
+        start = max(0, end - RECALLED)
+        async for records in self._reader.range(self._at.topic, 0, start, end, deadline_s=RECALL_S):
+            heard += [status for record in records if (status := self._read(record.value, record.offset)) is not None]
+        self.liveness.recall(heard)
+
     async def _follow(self, ends: Mapping[TopicPartition, int]) -> None:
         async for chunk in self._reader.follow(ends):
             for record in chunk.records:
                 self._hear(record.value, record.offset)
 
     def _hear(self, value: bytes | None, offset: int) -> None:
+        status = self._read(value, offset)
+        if status is not None:
+            self.liveness.fold(status, self._clock.now_ms())
+
+    def _read(self, value: bytes | None, offset: int) -> Status | None:
         if value is None:
-            return
+            return None
         try:
-            status = decode(status_decoder, value)
+            return decode(status_decoder, value)
         except Poison as error:
             _log.warning("heartbeat_unreadable", topic=self._at.topic, offset=offset, reason=error.detail)
-            return
-        self.liveness.fold(status, self._clock.now_ms())
+            return None

@@ -4,6 +4,7 @@ A system is dead when each of its instances has been silent for as long as the l
 only once this has listened for as long as the limit, so that a fresh reader buries nobody.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from schemas.base import SYSTEMS, System
@@ -35,6 +36,16 @@ class Liveness:
             del self._seen[instance]
         for system in SYSTEMS:
             self._declare(system, now_ms)
+
+    def recall(self, statuses: Iterable[Status]) -> None:
+        """Heartbeats from before: what a system that is dead by now declared last; they say nothing of life."""
+        newest = {status.instance: status for status in statuses}
+        for system in SYSTEMS:
+            beats = [status for status in newest.values() if status.service == system]
+            last = max((status.at_ms for status in beats), default=0)
+            together = [frozenset(s.read_only) for s in beats if s.at_ms > last - self._dead_after_ms]
+            if together:
+                self._read_only.setdefault(system, frozenset.intersection(*together))
 
     def _declare(self, system: System, now_ms: float) -> None:
         declared = [frozenset(status.read_only) for status in self.alive(system, now_ms)]

@@ -268,7 +268,7 @@ class RouterCore:
         if found.fallback and found.primary is not None:
             if entry.owner is not None:
                 return  # beside the dispatch to the owner, which counts
-            entry.epoch, entry.owner = found.epoch, other(found.primary)
+            entry.epoch, entry.owner, entry.course = found.epoch, other(found.primary), Course.ELSEWHERE
             self.handover.missed(entry)
         else:
             self.handover.release(entry)

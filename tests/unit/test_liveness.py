@@ -66,3 +66,23 @@ def test_instances_of_long_ago_are_forgotten() -> None:
     liveness = listening(beat("router-1", "router"))
     liveness.fold(beat("router-2", "router"), 80_000)
     assert [s.instance for s in liveness.newest("router")] == ["router-2"]
+
+
+def test_what_the_dead_declared_last_is_recalled_and_the_living_know_better() -> None:
+    def at(instance: str, service: str, at_ms: int, *read_only: str) -> Status:
+        return Status(instance=instance, service=service, at_ms=at_ms, read_only=list(read_only))
+
+    liveness = Liveness(started_ms=0)
+    liveness.recall(
+        [
+            at("f-1", "flat", 900, "read", "look"),
+            at("h-0", "hierarchical", 100),
+            at("h-1", "hierarchical", 9_000, "read"),
+            at("h-1", "hierarchical", 9_500, "read", "look"),
+            at("h-2", "hierarchical", 9_400, "read", "look", "see"),
+        ]
+    )
+    assert liveness.read_only() == {"read", "look"}
+    assert liveness.living(0) == []
+    liveness.fold(at("f-2", "flat", 0, "read"), 100)
+    assert liveness.read_only() == {"read"}
