@@ -25,6 +25,13 @@ from schemas.base import FLAT, SYSTEMS
 from schemas.telemetry import Comparisons, Outcome, Sketch
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_EXECUTED = (
+    ("primary", "ok"),
+    ("primary", "error"),
+    ("primary", "timeout"),
+    ("shadow", "ok"),
+    ("shadow", "error"),
+)
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -121,10 +128,10 @@ class OutcomeMetrics:
         self._comparisons = {
             result: metrics.counter(COMPARISONS, result=result) for result in Comparisons.__struct_fields__
         }
+        executed = [(system, role, status) for system in SYSTEMS for role, status in _EXECUTED]
         self._requests: dict[tuple[str, str, str], Counter] = {
-            (system, "primary", status): metrics.counter(REQUESTS, system=system, role="primary", status=status)
-            for system in SYSTEMS
-            for status in ("ok", "error", "timeout")
+            (system, role, status): metrics.counter(REQUESTS, system=system, role=role, status=status)
+            for system, role, status in (*executed, (FLAT, "twin", "ok"), (FLAT, "twin", "error"))
         }
 
     def add(self, outcome: Outcome) -> None:

@@ -1,7 +1,7 @@
 """The router as a service: settings in, cores made, outcomes reported each second."""
 
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from hal9.telemetry.families import BREAKER_STATE, DIVERGENCES, TWINS_DROPPED
 from hal9.telemetry.logs import logger
 from hal9.telemetry.metrics import OutcomeMetrics
 from schemas.base import encode
+from schemas.reports import DivergenceKind
 from schemas.telemetry import Outcome, Status
 from services.router.breaker import BreakerPolicy, State
 from services.router.core import RouterConfig, RouterCore
@@ -61,6 +62,8 @@ class RouterRole:
         self._metrics = OutcomeMetrics(context.metrics)
         self._runtime: Runtime | None = None
         self._diverged: dict[str, int] = {}
+        for kind in get_args(DivergenceKind):
+            context.metrics.counter(DIVERGENCES, kind=kind)
         self._dropped = self._ended = 0
         settings = context.settings
         limits = settings.router

@@ -73,6 +73,33 @@ def test_outcomes_become_requests_comparisons_and_a_histogram() -> None:
     assert found["hal9_request_duration_seconds_sum", who] == pytest.approx(2 * (6 * 0.0009 + 2 * 0.03), rel=0.02)
 
 
+def test_shadows_and_twins_are_counted_by_role_and_a_shadows_latency_by_system() -> None:
+    metrics = Metrics()
+    counting = OutcomeMetrics(metrics)
+    twin = (("role", "twin"), ("status", "ok"), ("system", "flat"))
+    assert samples(metrics)["hal9_requests_total", twin] == 0, "there from the first scrape"
+    latency = {"flat": {bucket(900): 4}, "hierarchical": {bucket(30_000): 1}}
+    counting.add(
+        Outcome(
+            router="r", seq=1, at_ms=0, shadow_latency_us=latency,  # type: ignore[arg-type]
+            shadow_ok={"flat": 3}, shadow_errors={"flat": 1, "hierarchical": 1}, twin_ok=2, twin_error=1,
+        )
+    )  # fmt: skip
+    found = samples(metrics)
+    for role, status, system, count in [
+        ("shadow", "ok", "flat", 3),
+        ("shadow", "error", "flat", 1),
+        ("shadow", "error", "hierarchical", 1),
+        ("shadow", "ok", "hierarchical", 0),
+        ("twin", "ok", "flat", 2),
+        ("twin", "error", "flat", 1),
+    ]:
+        assert found["hal9_requests_total", (("role", role), ("status", status), ("system", system))] == count
+    slow = (("le", "0.001"), ("role", "shadow"), ("system", "flat"))
+    assert found["hal9_request_duration_seconds_bucket", slow] == 4
+    assert found["hal9_request_duration_seconds_count", (("role", "shadow"), ("system", "hierarchical"))] == 1
+
+
 def test_the_names_of_the_contract_are_all_there_and_no_label_can_hold_a_neuron() -> None:
     assert len({family.name for family in CONTRACT}) == 21
     labels = {label for family in CONTRACT for label in family.labels}
