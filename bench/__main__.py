@@ -1,8 +1,11 @@
-"""`python -m bench [NAME ...]`: all figures without a name. `python -m bench simulate --count N`: the search."""
+"""`python -m bench [NAME ...]`: all figures without a name. `python -m bench simulate --count N`: the search.
+
+`python -m bench invariant --rounds N --seed S`: the counter invariant on the real stack, with kills and freezes.
+"""
 
 import sys
 
-from bench import latency, memory, rest, route, router, simulate, takeover
+from bench import invariant, latency, memory, rest, route, router, simulate, takeover
 
 BENCHES = {
     "router": router.main,
@@ -12,7 +15,7 @@ BENCHES = {
     "rest": rest.main,
     "memory": memory.main,
 }
-SEARCHES = {"simulate": simulate.main}
+SEARCHES = {"simulate": simulate.main, "invariant": invariant.main}
 """Not a figure of the README: as long as asked, with options of their own."""
 
 

@@ -192,8 +192,14 @@ class Appender:
         return None
 
     async def _watch(self) -> None:
+        looked = time.monotonic()
         while True:
             await asyncio.sleep(_PAUSE_S)
+            now = time.monotonic()
+            stopped_s, looked = now - looked - _PAUSE_S, now
+            if stopped_s > _PAUSE_S:
+                # This process was stopped, or had no turn: that time is not the broker's.
+                self._under_way = {ticket: since + stopped_s for ticket, since in self._under_way.items()}
             if self.waited_s > self._deadline_s:
                 self._fail(Transient(f"no acknowledgement for {self._deadline_s:g} s"))
 

@@ -6,7 +6,8 @@ claims make that as safe as any other moment. A take-over during which assignmen
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ PAUSE_S = 0.2
 CALM_S = 5.0
 UNANSWERED_S = 2.0
 """An append that waits longer than this is the broker's fault, not ours."""
+TURN_S = 0.02
+"""With much to do for many partitions, heartbeats and acknowledgements must not wait for all of it."""
 _POLL_S = 0.01
 _TIMER_SLACK_S = 0.001
 """A timer may ring a little before its time."""
@@ -215,3 +218,16 @@ class Partitions:
             intake=self._service.intake,
             committed=commits,
         )
+
+
+async def pump(ready: Iterable[Holding]) -> list[Holding]:
+    """Hand a chunk over in each of these; those that have more. Others get their turn in between."""
+    more: list[Holding] = []
+    turn_s = time.monotonic()
+    for holding in ready:
+        if not holding.dropped and holding.pump():
+            more.append(holding)
+        if time.monotonic() - turn_s > TURN_S:
+            await asyncio.sleep(0)
+            turn_s = time.monotonic()
+    return more

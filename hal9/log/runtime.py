@@ -24,7 +24,7 @@ from hal9.log.ends import Ends
 from hal9.log.fetching import Fetching
 from hal9.log.holding import Holding
 from hal9.log.membership import Membership
-from hal9.log.partitions import Partitions, Service
+from hal9.log.partitions import Partitions, Service, pump
 from hal9.log.quarantine import quarantine
 from hal9.log.supervision import until_first
 from hal9.settings.sections import Kafka
@@ -34,12 +34,10 @@ from hal9.topics import Topics
 if TYPE_CHECKING:
     from hal9.control.log import ControlFollower
 
-TICK_S = 0.1
-COMMIT_S = 1.0
+TICK_S, COMMIT_S = 0.1, 1.0
 DEADLINE_S = 5.0
 """Of connecting anew."""
-CLOSE_S = 0.5
-STOP_COMMIT_S = 1.0
+CLOSE_S, STOP_COMMIT_S = 0.5, 1.0
 REVOKE_DRAIN_S = 1.0
 """How long partitions that go elsewhere may finish what is in flight; whoever takes over goes on with the rest."""
 STOP_DRAIN_S = 2.0
@@ -253,9 +251,8 @@ class Runtime:
                 for holding in self.partitions:
                     holding.tick()
             ready, self._ready = self._ready, {}
-            for holding in ready:
-                if not holding.dropped and holding.pump():
-                    self.ready(holding)
+            for holding in await pump(ready):
+                self.ready(holding)
             self._fetching.poke()
             # Everybody else's turn: acknowledgements, fetches, heartbeats.
             await asyncio.sleep(0)
