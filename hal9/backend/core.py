@@ -267,8 +267,7 @@ class BackendCore:
             at_ms = min(record.timestamp, now_ms)
             self.freshness.dispatched(key, request.position, record.offset, at_ms)
         if request.shadow == self.system:
-            shadow = Shadow(key, request, value, changes, self.shadows.last_change.get(key))
-            self._run_shadows(self.shadows.add(shadow), now_ms)
+            self._run_shadows(self.shadows.add(self._shadow(key, request, value, changes)), now_ms)
         self.shadows.dispatched(key, request.position, changes)
         if request.primary == self.system:
             self._undone[record.offset] = None
@@ -425,6 +424,14 @@ class BackendCore:
             self._send(self.responses, response.key, response.value, response.headers(self.partition), response)
 
     # ------------------------------------------------------------------ shadows
+    def _shadow(self, key: bytes, request: wire.Dispatched, value: bytes, changes: bool) -> Shadow:
+        shadow = Shadow(key, request, value, changes, self.shadows.last_change.get(key))
+        if request.traceparent is not None:
+            shadow.span, request.traceparent = self.tracer.begin(
+                "process shadow", request.traceparent, {"hal9.operation": request.operation}
+            )
+        return shadow
+
     def _run_shadows(self, found: Iterable[Aligned], now_ms: float) -> None:
         aligned = list(found)
         self._run_beside([a for a in aligned if a.state is not None], now_ms)
@@ -485,7 +492,19 @@ class BackendCore:
         status, error, answer = executed.status, executed.error, executed.answer
         role, needs = b"shadow", self._sequence
         self._outbox.add(
-            Response(needs, shadow.request, shadow.key, role, status, error, answer, held, held.version, diff=diff)
+            Response(
+                needs,
+                shadow.request,
+                shadow.key,
+                role,
+                status,
+                error,
+                answer,
+                held,
+                held.version,
+                diff=diff,
+                span=shadow.span,
+            )
         )
 
     def _twin(

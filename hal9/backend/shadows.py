@@ -28,6 +28,7 @@ class Shadow:
     value: bytes
     mutating: bool
     after: int | None
+    span: object = None
 
 
 @dataclass(slots=True)

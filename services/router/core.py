@@ -322,9 +322,12 @@ class RouterCore:
         if first is None:
             self.identities.add(key, request.id, position, now_ms)
         if request.traceparent is not None or self._traced:
+            given = request.traceparent
             entry.span, request.traceparent = self.tracer.begin(
-                "process requests", request.traceparent, {"hal9.operation": request.operation}
+                "process requests", given, {"hal9.operation": request.operation}
             )
+            if request.passed_on and not headers.same_trace(given, request.traceparent):
+                request.passed_on = [h for h in request.passed_on if h[0] != wire.TRACESTATE]
         if self.load.crowd is not None and request.rejected is None:
             self._refuse_if_crowded(entry)
         if request.rejected is not None or known is None or key is None:

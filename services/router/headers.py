@@ -9,6 +9,9 @@ from services.router.entry import Entry
 
 Headers = list[tuple[str, bytes]]
 
+_TRACE_ID = slice(3, 35)
+"""Of a `traceparent`."""
+
 
 def fixed(request: wire.Request) -> Headers:
     """What every hop after the first one can rely on: id, operation, deadline, trace."""
@@ -107,3 +110,8 @@ def of_answer(entry: Entry, status: str, error: str | None) -> Headers:
         headers.append((wire.TRACEPARENT, entry.request.traceparent))
         headers += [h for h in entry.request.passed_on if h[0] == wire.TRACESTATE]
     return headers
+
+
+def same_trace(given: bytes | None, taken: bytes | None) -> bool:
+    """Whether a request stays in the trace that it came with: only then is its `tracestate` worth anything."""
+    return given is not None and taken is not None and given[_TRACE_ID] == taken[_TRACE_ID]

@@ -47,15 +47,16 @@ def test_a_trace_goes_from_hop_to_hop_and_comes_back_with_the_answer() -> None:
     stage.ask(KEY, "mut", b"x", headers=[("traceparent", SAMPLED.encode()), ("tracestate", b"a=1")])
     stage.run()
     spans = {span.name: span for span in exporter.get_finished_spans()}
-    assert sorted(spans) == ["process dispatched", "process requests"]
+    assert sorted(spans) == ["process dispatched", "process requests", "process shadow"]
     (router, above), (system, below) = ids(spans["process requests"]), ids(spans["process dispatched"])
-    assert (above, below) == (PARENT, router)
+    beside, under = ids(spans["process shadow"])
+    assert (above, below, under) == (PARENT, router, router)
     (dispatched,), (answer,) = stage.records("dispatched"), stage.records("responses")
     (primary,), (shadow,) = stage.records("responses.flat"), stage.records("responses.hierarchical")
     assert [context(record) for record in (dispatched, primary, shadow, answer)] == [
         (TRACE, router),
         (TRACE, system),
-        (TRACE, router),
+        (TRACE, beside),
         (TRACE, router),
     ]
     assert [headers(record)["tracestate"] for record in (dispatched, answer)] == ["a=1", "a=1"]
@@ -80,6 +81,18 @@ def test_what_is_no_trace_context_goes_no_further() -> None:
     stage.run()
     assert len(stage.answers()) == 5
     assert not [r for log in ("dispatched", "responses") for r in stage.records(log) if "traceparent" in headers(r)]
+
+
+def test_a_trace_state_without_its_trace_goes_no_further_and_baggage_does() -> None:
+    stage = Stage("router", "flat")
+    traced(stage)
+    more = [("tracestate", b"a=1"), ("baggage", b"\xff;;=,")]
+    stage.ask(KEY, "mut", b"x", headers=[("traceparent", b"00-nonsense"), *more])
+    stage.ask(KEY, "mut", b"x", headers=[("traceparent", SAMPLED.encode()), *more])
+    stage.run()
+    told = [dict(record.headers) for record in stage.records("dispatched")]
+    assert [held.get("tracestate") for held in told] == [None, b"a=1"]
+    assert [held.get("baggage") for held in told] == [b"\xff;;=,"] * 2
 
 
 def test_a_rejection_belongs_to_the_trace() -> None:
