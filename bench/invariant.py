@@ -24,15 +24,17 @@ from bench.ground import write
 from bench.learning import Load
 from hal9.client import Client
 from hal9.control.log import ControlFollower, ControlWriter, following
+from hal9.control.reducer import Outcome
 from hal9.settings import Client as ClientSettings
 from hal9.settings import Kafka, Redis, Settings
 from hal9.settings import Topics as TopicSettings
 from hal9.topics import Topics, create
-from schemas.control import AnyControl, Route, SetFlags
+from schemas.control import AnyControl, Route, SetFlags, Start
 from services.migrator.verify import verify
 from stack.local import LocalStack
 
 DEADLINE_S = 150.0
+ATTEMPTS = 20
 FAULTS = ("router", "migrator", "flat", "hierarchical")
 PREFIX = "counter-1"
 """Keys that begin so are sent sideways."""
@@ -63,6 +65,8 @@ class Told:
 
     changes: list[dict[str, object]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
+    latched: int = 0
+    """Times that a rollback or a freeze of the services' own had to be lifted."""
 
 
 def script(rounds: int, seed: int, faults: Sequence[str], kinds: Sequence[str]) -> list[Change]:
@@ -83,10 +87,19 @@ def script(rounds: int, seed: int, faults: Sequence[str], kinds: Sequence[str]) 
     return changes
 
 
-def _record(control: ControlFollower, change: Change, shadow: float) -> AnyControl:
+def _who(control: ControlFollower) -> dict[str, Any]:
     state = control.state
-    who: dict[str, Any] = {"id": uuid.uuid4().hex, "migration": state.migration, "actor": "bench", "at_ms": 0}
-    who["expected_epoch"] = state.epoch
+    return {
+        "id": uuid.uuid4().hex,
+        "migration": state.migration,
+        "actor": "bench",
+        "at_ms": time.time_ns() // 10**6,
+        "expected_epoch": state.epoch,
+    }
+
+
+def _record(control: ControlFollower, change: Change, shadow: float) -> AnyControl:
+    state, who = control.state, _who(control)
     if change.prefix is None and not state.flags.prefixes:
         return Route(percentage=change.percentage, shadow=shadow, **who)
     prefixes: dict[str, Any] = {} if change.prefix is None else {PREFIX: change.prefix}
@@ -117,9 +130,7 @@ class Run:
                 await writer.close()
 
     async def _change(self, control: ControlFollower, writer: ControlWriter, number: int, change: Change) -> None:
-        outcome = await writer.append(_record(control, change, 50.0))
-        if outcome.verdict != "accepted":
-            raise RuntimeError(f"change {number} was {outcome.verdict}: {outcome.reason}")
+        outcome = await self._decided(control, writer, number, change)
         began = time.monotonic()
         slot = await self._befall(change.fault) if change.fault is not None else None
         partitions = self._settings.topics.partitions
@@ -130,6 +141,21 @@ class Run:
         self.told.changes.append(told)
         self.told.violations += self._fleet.ended()
         print(f"{number}: {told}", file=sys.stderr, flush=True)
+
+    async def _decided(self, control: ControlFollower, writer: ControlWriter, number: int, change: Change) -> Outcome:
+        """Append the change; a rollback by a breaker, which latches the route or moves the epoch on, comes first."""
+        reason = ""
+        for _ in range(ATTEMPTS):
+            state = control.state
+            if state.rolled_back is not None or state.frozen is not None:
+                self.told.latched += 1
+                partitions = self._settings.topics.partitions
+                await writer.append(Start(partitions=partitions, plan={}, **_who(control)))
+            outcome = await writer.append(_record(control, change, 50.0))
+            if outcome.verdict == "accepted":
+                return outcome
+            reason = outcome.reason
+        raise RuntimeError(f"change {number} was refused: {reason}")
 
     async def _befall(self, fault: Fault) -> str | None:
         await asyncio.sleep(fault.after_s)
@@ -181,6 +207,7 @@ async def played(
         "sent": learning.sent.total(),
         "log_lines": fleet.log_lines(),
         "stores_equal": report.stores_equal,
+        "latched": run.told.latched,
         "violations": list(dict.fromkeys(violations)),
     }
 
