@@ -96,10 +96,17 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base h
 
     async def run(self) -> None:
         """Stay a member; raises what cannot be mended by joining again."""
+        apart_s = 0.0
         while True:
             await asyncio.sleep(_CHECK_S)
             if self._error is not None:
                 raise self._error
+            apart_s = 0.0 if self.joined else apart_s + _CHECK_S
+            if 0 < self._kafka.watchdog_s <= apart_s:
+                # Coordination can die without a word: then nobody would ever join again.
+                _log.warning("not_settled", group=self._group, for_s=apart_s)
+                await self._replace()
+                apart_s = 0.0
             try:
                 # Says what went wrong, and tells the group that this member is alive.
                 with suppress(TimeoutError):  # waits while the group is changing

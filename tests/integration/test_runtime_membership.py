@@ -90,6 +90,17 @@ async def test_a_partition_that_somebody_claimed_while_it_rested_is_taken_over_a
     assert faults(cores) == []
 
 
+async def test_a_member_that_never_settles_in_its_group_joins_anew(kafka: Kafka, topics: Topics) -> None:
+    cores: list[EchoCore] = []
+    async with running(replace(kafka, watchdog_s=1.0), topics, cores) as one:
+        await until(lambda: len(one.cores) == 4)
+        one._membership.joined = False  # as it is when coordination dies without a word
+        await until(lambda: one._membership.replaced == 1 and one.healthy() == [])
+        await produce(kafka, topics, values("a", 100))
+        await settled(lambda: answered(kafka, topics), set(values("a", 100)))
+    assert faults(cores) == []
+
+
 class Sated(EchoCore):
     """Takes no more once it has served anything, for no reason."""
 
