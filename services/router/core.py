@@ -322,12 +322,7 @@ class RouterCore:
         if first is None:
             self.identities.add(key, request.id, position, now_ms)
         if request.traceparent is not None or self._traced:
-            given = request.traceparent
-            entry.span, request.traceparent = self.tracer.begin(
-                "process requests", given, {"hal9.operation": request.operation}
-            )
-            if request.passed_on and not headers.same_trace(given, request.traceparent):
-                request.passed_on = [h for h in request.passed_on if h[0] != wire.TRACESTATE]
+            self._trace(entry)
         if self.load.crowd is not None and request.rejected is None:
             self._refuse_if_crowded(entry)
         if request.rejected is not None or known is None or key is None:
@@ -355,6 +350,15 @@ class RouterCore:
         if cause is not None:
             entry.rejected = entry.request.rejected = "overload"
             self.config.book.refused(cause)
+
+    def _trace(self, entry: Entry) -> None:
+        request = entry.request
+        given = request.traceparent
+        entry.span, request.traceparent = self.tracer.begin(
+            "process requests", given, {"hal9.operation": request.operation}
+        )
+        if request.passed_on and not headers.same_trace(given, request.traceparent):
+            request.passed_on = [h for h in request.passed_on if h[0] != wire.TRACESTATE]
 
     def _repeat(self, entry: Entry, first: Known, now_ms: float) -> None:
         """One id is one request: a repeat gets the answer of the first, now or when it is there."""
