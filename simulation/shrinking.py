@@ -60,6 +60,7 @@ class Shrinking:
                 for action in [action for action in self.script if action[0] == verb]:
                     self._try([kept for kept in self.script if kept is not action])
             self._pieces()
+            self._try(_merged(self.script))
         return self.script
 
     def _pieces(self) -> None:
@@ -82,6 +83,17 @@ class Shrinking:
             return False
         self.script = world.script[: len(script)]
         return True
+
+
+def _merged(script: list[Action]) -> list[Action]:
+    """The same with one step of the clock where several follow each other."""
+    merged: list[Action] = []
+    for action in script:
+        if merged and action[0] == merged[-1][0] == "clock":
+            merged[-1] = ("clock", int(action[1] or 0) + int(merged[-1][1] or 0))
+        else:
+            merged.append(action)
+    return merged
 
 
 def shrunk(make: Make, script: list[Action]) -> list[Action]:
