@@ -94,6 +94,20 @@ FOUND: dict[str, tuple[Schedule, list[Action]]] = {
             ("forget", 3),
         ],
     ),
+    "a read that had fallen back was never asked of the owner by a successor of its router": (
+        replace(QUIET, reads=True),
+        [
+            ("assign", "router", 0, "router-1"),
+            ("land", "router-1/0", "dispatched", 0),
+            ("ack", "router-1/0", "dispatched", 0, False),
+            ("answer", "router-1/0", 5),
+            ("ask", "i3", b"a0", 0, "read", None, False, False),
+            ("trip", "flat"),
+            ("feed", "router-1/0", "requests", 2),
+            ("land", "router-1/0", "dispatched", 0),
+            ("crash", "router-1", 0.3, "router-2"),
+        ],
+    ),
     "a route moved a key whose state could not be mapped before its pin came, and an older state went on": (
         QUIET,
         [
