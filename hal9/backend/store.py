@@ -16,6 +16,10 @@ from schemas.state import Envelope, envelope_decoder
 
 State = dict[str, Any]
 _ENVELOPE_BYTES = 64
+KEPT_BYTES = 32 * 1024 * 1024
+"""Of answers kept, per partition. The oldest go first: their positions are answered `timeout` if they come again."""
+_KEPT_BYTES = 500
+"""What keeping one takes beside its answer, about."""
 
 
 @dataclass(slots=True)
@@ -72,10 +76,10 @@ def too_large(value: bytes, answer: bytes | None, limit: int) -> bool:
 
 
 class Store:
-    """Newest version per key over both logs, and the answers of the last `answers_ms`."""
+    """Newest version per key over both logs, and the answers of the last `answers_ms` within `kept_bytes`."""
 
-    def __init__(self, answers_ms: float) -> None:
-        self._answers_ms = answers_ms
+    def __init__(self, answers_ms: float, kept_bytes: int = KEPT_BYTES) -> None:
+        self._answers_ms, self._left = answers_ms, kept_bytes
         self.states: dict[bytes, Held] = {}
         self.kept: dict[int, Kept] = {}
         self._kept_order: deque[tuple[float, int]] = deque()
@@ -88,6 +92,7 @@ class Store:
         """Remember the answer to a position; the first one stays."""
         if position not in self.kept:
             self.kept[position] = kept
+            self._left -= _KEPT_BYTES + len(kept.answer or b"")
             self._kept_order.append((kept.at_ms, position))
 
     def located(self, held: Held, offset: int) -> None:
@@ -110,10 +115,12 @@ class Store:
         return held
 
     def expire(self, now_ms: float) -> None:
-        """Forget answers nobody can ask for any more."""
+        """Forget answers nobody can ask for any more, and the oldest beyond what may be kept."""
         oldest = now_ms - self._answers_ms
-        while self._kept_order and self._kept_order[0][0] <= oldest:
-            self.kept.pop(self._kept_order.popleft()[1], None)
+        while self._kept_order and (self._kept_order[0][0] <= oldest or self._left < 0):
+            kept = self.kept.pop(self._kept_order.popleft()[1], None)
+            if kept is not None:
+                self._left += _KEPT_BYTES + len(kept.answer or b"")
 
 
 EncodeError = (TypeError, OverflowError, ValueError, RecursionError, msgspec.MsgspecError)
