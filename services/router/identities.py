@@ -72,7 +72,8 @@ class Identities:
                 break
             del self._known[self._order.popleft()]
             self._drop(known)
-        while self._held > self._budget and self._valued:
+        # What has left the window must not stay in this line, or it is kept until the budget is used up.
+        while self._valued and (self._held > self._budget or self._valued[0].value is None):
             self._drop(self._valued.popleft())
 
     def _drop(self, known: Known) -> None:
