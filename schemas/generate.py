@@ -76,6 +76,19 @@ _MARKS: dict[str, tuple[type[Struct], ...]] = {
 
 def schema_of(log: str) -> dict[str, Any]:
     """The JSON Schema of one record of a topic."""
+    schema: dict[str, Any] = _without_discriminator(_schema_of(log))
+    return schema
+
+
+def _without_discriminator(tree: Any) -> Any:
+    """Without what msgspec adds to a union for OpenAPI: JSON Schema has no such keyword, AsyncAPI's is a text."""
+    if isinstance(tree, dict):
+        kept = {name: value for name, value in tree.items() if not (name == "discriminator" and "anyOf" in tree)}
+        return {name: _without_discriminator(value) for name, value in kept.items()}
+    return [_without_discriminator(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def _schema_of(log: str) -> dict[str, Any]:
     if log in _SINGLE:
         key, kind = _SINGLE[log]
         shape: dict[str, Any] = {"description": key, "type": "string", "minLength": 1}
