@@ -5,7 +5,7 @@
 
 import sys
 
-from bench import invariant, latency, memory, rest, route, router, simulate, takeover
+from bench import client, invariant, latency, memory, rest, route, router, simulate, takeover
 
 BENCHES = {
     "router": router.main,
@@ -13,6 +13,7 @@ BENCHES = {
     "route": route.main,
     "takeover": takeover.main,
     "rest": rest.main,
+    "client": client.main,
     "memory": memory.main,
 }
 SEARCHES = {"simulate": simulate.main, "invariant": invariant.main}

@@ -17,14 +17,14 @@ from msgspec.structs import replace
 from hal9 import wire
 from hal9.client.answer import Answer, AnswerStatus, Ask, Counts, read_answer
 from hal9.client.attempts import Attempts
-from hal9.client.entry import Entry
+from hal9.client.entry import Entry, checked
 from hal9.client.errors import ClientClosed, NotSent, TooLarge
 from hal9.client.ledger import Ledger
 from hal9.client.many import Answers, Asks
 from hal9.client.room import Room
 from hal9.client.transport import KafkaTransport, Transport
 from hal9.errors import Transient
-from hal9.keys import is_mark, key_error, partition_of
+from hal9.keys import is_mark, partition_of
 from hal9.log.effects import NoTracer, Record, Tracer
 from hal9.settings import Settings
 
@@ -120,13 +120,7 @@ class Client:
             ClientClosed: the client is not open.
             Transient: the answers can no longer be read.
         """
-        raw_key = key.encode() if isinstance(key, str) else key
-        problem = key_error(raw_key)
-        if problem is not None:
-            raise ValueError(problem)
-        name = (request_id or uuid.uuid4().hex).encode()
-        if len(name) > wire.MAX_ID_BYTES:
-            raise ValueError(f"the id has {len(name)} bytes, more than {wire.MAX_ID_BYTES}")
+        raw_key, name = checked(key, request_id or uuid.uuid4().hex)
         size = len(raw_key) + len(value)
         await self._room.enter(size)
         try:

@@ -4,7 +4,9 @@ import asyncio
 
 from hal9.client.answer import Answer
 from hal9.client.attempts import Attempts
+from hal9.keys import key_error
 from hal9.log.effects import Headers
+from hal9.wire import MAX_ID_BYTES
 
 
 class Entry:
@@ -42,3 +44,14 @@ class Entry:
         for timer in (self.timer, self.again):
             if timer is not None:
                 timer.cancel()
+
+
+def checked(key: str | bytes, name: str) -> tuple[bytes, bytes]:
+    """Key and id as they travel; ValueError if one of them cannot."""
+    raw_key, raw_name = key.encode() if isinstance(key, str) else key, name.encode()
+    problem = key_error(raw_key)
+    if problem is not None:
+        raise ValueError(problem)
+    if len(raw_name) > MAX_ID_BYTES:
+        raise ValueError(f"the id has {len(raw_name)} bytes, more than {MAX_ID_BYTES}")
+    return raw_key, raw_name
