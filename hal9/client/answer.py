@@ -10,7 +10,7 @@ from hal9.log.effects import Record
 
 AnswerStatus = Literal["ok", "error", "rejected", "timeout"]
 
-FALLBACK, STALE_MS = "fallback", "stale-ms"
+FALLBACK, STALE_MS, STALE_VERSIONS = "fallback", "stale-ms", "stale-versions"
 _STATUSES = frozenset({b"ok", b"error", b"rejected", b"timeout"})
 _FIELDS = frozenset({wire.ID, wire.STATUS, wire.ERROR, wire.SERVED_BY, wire.EPOCH})
 _FAILURES = {"error": RequestRefused, "rejected": RequestRejected, "timeout": RequestTimedOut}
@@ -59,15 +59,19 @@ class Answer:
         return self.status == "ok"
 
     @property
-    def fallback(self) -> str | None:
-        """Set if not the key's owner answered but the other system, from its replica."""
-        return self.headers.get(FALLBACK)
+    def fallback(self) -> bool:
+        """Not the key's owner answered this read but the other system, from its replica."""
+        return FALLBACK in self.headers
 
     @property
     def stale_ms(self) -> int | None:
-        """How old the state behind a `fallback` answer may be, in milliseconds."""
-        text = self.headers.get(STALE_MS, "")
-        return int(text) if text.isascii() and text.isdecimal() else None
+        """Of a `fallback`: the state read was the newest one until so long before, at most; in milliseconds."""
+        return _decimal(self.headers.get(STALE_MS))
+
+    @property
+    def stale_versions(self) -> int | None:
+        """Of a `fallback`: changes asked for that the state read does not show, at most."""
+        return _decimal(self.headers.get(STALE_VERSIONS))
 
     def raise_for_status(self) -> Self:
         """Itself if `ok`; raises RequestRefused, RequestRejected or RequestTimedOut otherwise."""
@@ -99,6 +103,10 @@ class Counts:
     late: int = 0
     gave_up: int = 0
     resent: int = 0
+
+
+def _decimal(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdecimal() else None
 
 
 def read_answer(record: Record, elapsed_ms: float) -> Answer:

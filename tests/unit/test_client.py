@@ -300,18 +300,18 @@ async def test_a_failure_ends_many(ordered: bool) -> None:
 
 # ---------------------------------------------------------------------- answers
 async def test_headers_of_an_answer_that_nobody_knows_yet_are_shown() -> None:
-    more = {"fallback": b"hierarchical", "stale_ms": b"1500", "traceparent": b"00-a-b-01", "new": b"\xff"}
+    more = {"fallback": b"1", "stale_ms": b"1500", "stale_versions": b"2", "traceparent": b"00-a-b-01", "new": b"\xff"}
     transport = ScriptedTransport(lambda sent: echo(sent, **more))
     async with Client(settings=SETTINGS, transport=transport) as client:
         answer = await client.request("n")
-    assert (answer.fallback, answer.stale_ms, answer.headers["new"]) == ("hierarchical", 1500, "\ufffd")
-    assert set(answer.headers) == {"fallback", "stale-ms", "traceparent", "new"}
+    assert (answer.fallback, answer.stale_ms, answer.stale_versions, answer.headers["new"]) == (True, 1500, 2, "\ufffd")
+    assert set(answer.headers) == {"fallback", "stale-ms", "stale-versions", "traceparent", "new"}
 
 
 async def test_an_answer_without_more_headers_has_none() -> None:
     async with Client(settings=SETTINGS, transport=ScriptedTransport()) as client:
         answer = await client.request("n")
-    assert (dict(answer.headers), answer.fallback, answer.stale_ms, answer.ok) == ({}, None, None, True)
+    assert (dict(answer.headers), answer.fallback, answer.stale_ms, answer.ok) == ({}, False, None, True)
     assert answer.raise_for_status() is answer
 
 
