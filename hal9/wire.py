@@ -5,7 +5,7 @@ wrote and raise `Poison` when a record is not what it should be.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,17 +27,24 @@ ROLE, STATUS, ERROR, STATE_VERSION, CHANGE, STATE_DIFF = (
 )
 SERVED_BY = "served-by"
 FALLBACK, ALIGNED, STALE_MS, STALE_VERSIONS = "fallback", "aligned", "stale-ms", "stale-versions"
-VERSION, ORIGIN, ANSWER_STATUS, ANSWER_ERROR, LAYER = "version", "origin", "answer-status", "answer-error", "layer"
+VERSION, ORIGIN, ANSWER_STATUS, ANSWER_ERROR = "version", "origin", "answer-status", "answer-error"
+LAYER, LAYER_VERSION = "layer", "layer-version"
 UNMAPPED = "unmapped"
 SOURCE = "source"
 
 CLAIM, MARKER, SEAL = b"\0claim/", b"\0marker/", b"\0seal/"
 
-OURS = frozenset({POSITION, EPOCH, PRIMARY, SHADOW, TWIN, AFTER_SEAL, TERM, REJECTED, FALLBACK, ALIGNED})
+OURS = frozenset(
+    {POSITION, EPOCH, PRIMARY, SHADOW, TWIN, AFTER_SEAL, TERM, REJECTED, FALLBACK, ALIGNED, LAYER, LAYER_VERSION}
+)
 """Headers of a dispatched request that are dropped when a user sends them."""
 
-RESPONSE_STATUSES = {b"ok": "ok", b"error": "error", b"timeout": "timeout"}
-"""What a system says; `timeout`: the position was applied or passed long ago, and its answer is no longer kept."""
+MOVED = "moved"
+MOVE = "move"
+"""Origin of a version that says of which layer a key is from now on, and is otherwise the one before."""
+RESPONSE_STATUSES = {b"ok": "ok", b"error": "error", b"timeout": "timeout", b"moved": MOVED}
+"""What a system says; `timeout`: the position was applied or passed long ago, and its answer is no longer kept;
+`moved`: nothing was done, the key is in a layer that stays at flat (for the router alone)."""
 
 MAX_HEADERS = 32
 MAX_HEADER_BYTES = 8 * 1024
@@ -55,6 +62,7 @@ _OPERATION = re.compile(rb"[a-z0-9_.-]{1,64}")
 _DIGITS = 16
 """Most digits of a decimal header."""
 _NONE: tuple[tuple[str, bytes], ...] = ()
+_NO_LAYER: tuple[str | None, int] = (None, 0)
 _UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)  # missing, malformed, null (Kafka allows null values)
 
 
@@ -223,6 +231,9 @@ class Dispatched:
     """Its `primary` is not the owner, and answers at once from what it holds."""
     aligned: bool = False
     """Its `primary` is not the owner, and answers when it holds every change of the key dispatched before."""
+    layer: str | None = None
+    layer_version: int = 0
+    """Version of the key that the owner must have before it goes on."""
 
 
 def parse_dispatched(record: Record) -> Dispatched:
@@ -248,6 +259,7 @@ def parse_dispatched(record: Record) -> Dispatched:
             fields.get(TWIN) == b"1",
             fields.get(FALLBACK) == b"1",
             fields.get(ALIGNED) == b"1",
+            *_layer(fields),
         )
     except _UNREADABLE as error:
         raise Poison("bad-dispatched", str(error)) from error
@@ -265,6 +277,8 @@ class Response:
     state_version: int
     state_diff: bytes | None
     partition: int = 0
+    layer: str | None = None
+    layer_version: int = 0
 
 
 def parse_response(record: Record) -> Response:
@@ -285,6 +299,7 @@ def parse_response(record: Record) -> Response:
         int(version) if version.isdigit() and len(version) <= _DIGITS else 0,
         fields.get(STATE_DIFF),
         position[0],
+        *(_layer(fields) if status == b"moved" else _NO_LAYER),
     )
 
 
@@ -302,6 +317,7 @@ class Change:
     answer_status: str | None
     answer_error: str | None
     unmapped: str | None = None
+    layer: str | None = None
 
 
 def parse_change(record: Record) -> Change:
@@ -322,6 +338,7 @@ def parse_change(record: Record) -> Change:
             status.decode() if status is not None else None,
             error.decode() if error is not None else None,
             unmapped.decode() if unmapped is not None else None,
+            _layer(fields)[0],
         )
     except _UNREADABLE as error:
         raise Poison("bad-change", str(error)) from error
@@ -343,7 +360,22 @@ def change_headers(change: Change, partition: int, term: int) -> list[tuple[str,
         headers.append((ANSWER_ERROR, change.answer_error.encode()))
     if change.unmapped is not None:
         headers.append((UNMAPPED, change.unmapped.encode()))
+    if change.layer is not None:
+        headers.append((LAYER, change.layer.encode()))
     return headers
+
+
+def layer_headers(layer: str | None, version: int) -> list[tuple[str, bytes]]:
+    """Which layer a key is in, and the version of it that its owner must have before it goes on."""
+    return [] if layer is None else [(LAYER, layer.encode()), (LAYER_VERSION, decimal(version))]
+
+
+def _layer(fields: Mapping[str, bytes | None]) -> tuple[str | None, int]:
+    layer = fields.get(LAYER)
+    if layer is None:
+        return _NO_LAYER
+    version = fields.get(LAYER_VERSION) or b"0"
+    return layer.decode("utf-8", "replace"), int(version) if version.isdigit() and len(version) <= _DIGITS else 0
 
 
 def _system(value: bytes | None) -> System | None:

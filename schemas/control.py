@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from schemas.base import Count, Offset, Percentage, System, TimestampMs, Tree
+from schemas.state import Layer
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Phase = Literal["shadow", "canary", "state-migration", "ramp-up", "full", "decommission"]
@@ -102,7 +103,7 @@ NeuronId = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Flags(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Everything that is switched, in one version. Where scopes overlap: pins, `enabled`, prefixes, percentage."""
+    """Everything that is switched, in one version. Order of scopes: pins, `enabled`, prefixes, held, percentage."""
 
     enabled: Annotated[bool, Meta(description="the global switch; off: all but pinned keys at flat, no shadows")] = True
     percentage: Annotated[Percentage, Meta(description="share of the keys that hierarchical owns")] = 0.0
@@ -113,6 +114,7 @@ class Flags(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Annotated[float, Meta(ge=0, le=1, description="error rate of a rollback; null: the guardian's setting")] | None
     ) = None
     layers: Annotated[Layers, Meta(description="architecture layers; each needs the one before it")] = Layers()
+    held: Annotated[list[Layer], Meta(description="cognitive layers that stay at flat")] = []
     pins: Annotated[dict[NeuronId, System], Meta(description="keys held at a system")] = {}
     prefixes: Annotated[dict[NeuronId, System], Meta(description="keys that begin so; the longest prefix counts")] = {}
     reads: Annotated[dict[OperationName, System], Meta(description="who serves a read-only operation")] = {}

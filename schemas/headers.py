@@ -30,6 +30,12 @@ _STALE = (
     Header("stale-versions", "of a fallback: changes asked for that the state read does not show, at most", DECIMAL),
 )
 
+LAYERS = "reflexive|implementation|operational|tactical|strategic"
+_LAYER = (
+    Header("layer", "the cognitive layer that the key is owned by, where it matters and is known", LAYERS),
+    Header("layer-version", "version of the key that its owner must have before it goes on", DECIMAL),
+)
+
 REQUEST = (
     Header(
         "id",
@@ -55,6 +61,7 @@ DISPATCHED = (
     Header("after-seal", "the epoch in which the bucket of the key last moved; 0 if never", DECIMAL),
     Header("fallback", "the primary is not the owner: it answers a read at once from what it holds", "1"),
     Header("aligned", "the primary is not the owner: it answers a read when it holds every change before it", "1"),
+    *_LAYER,
     Header("rejected", "why nobody executes it"),
     Header("term", "offset of the writer's claim", DECIMAL, required=True),
 )
@@ -63,13 +70,14 @@ RESPONSE = (
     Header("position", "partition and offset of the request on `requests`", POSITION, required=True),
     Header("epoch", "version of the route under which it was dispatched", DECIMAL, required=True),
     Header("role", "in which role this system executed it", "primary|shadow|twin|fallback", required=True),
-    Header("status", "how it ended", "ok|error", required=True),
+    Header("status", "how it ended; `moved`: not executed, its layer stays at flat", "ok|error|moved", required=True),
     Header("error", "a short code, when not ok"),
     Header("state-version", "version of the state that was read; 0 if none", DECIMAL),
     Header("change", "offset of the change record, absent if none", DECIMAL),
     Header(
         "state-diff", "shadow of a mutating request: JSON list of the fields of the state that differ, cut at 4 KiB"
     ),
+    *_LAYER,
     *_STALE,
     *_TRACE,
 )
@@ -98,4 +106,5 @@ STATE = (
     Header("answer-status", "how the request ended", "ok|error"),
     Header("answer-error", "a short code, when not ok"),
     Header("unmapped", "replica logs: why there is no state, the other system's could not be mapped; a short code"),
+    _LAYER[0],
 )

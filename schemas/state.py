@@ -89,13 +89,14 @@ class Spans(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A step function over the buckets: `epochs[i]` holds below `bounds[i]`.
 
     Keys that begin with one of `prefixes` (the longest counts) have a step function of their own; `keys` are
-    exceptions (pinned keys).
+    exceptions (pinned keys). Keys of a cognitive layer in `layers` have all of this to themselves.
     """
 
     bounds: list[int]
     epochs: list[int]
     keys: dict[str, int] = {}
     prefixes: dict[str, "Spans"] = {}
+    layers: dict[str, "Spans"] = {}
 
 
 Bound = Annotated[int, Meta(ge=0, le=10_000)]
@@ -104,8 +105,8 @@ Bound = Annotated[int, Meta(ge=0, le=10_000)]
 class RouteMark(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The route of an epoch as markers and seals carry it.
 
-    Hierarchical owns the buckets below `bound`; keys that begin with one of `prefixes` (the longest counts) and, before
-    those, the keys in `pins` are where these say.
+    Hierarchical owns the buckets below `bound`, units of the layers in `held` apart; keys that begin with one of
+    `prefixes` (the longest counts) and, before those, the keys in `pins` are where these say.
     """
 
     epoch: Count
@@ -116,6 +117,7 @@ class RouteMark(Struct, frozen=True, kw_only=True, omit_defaults=True):
     twin_bound: Annotated[int, Meta(ge=0, le=10_000, description="of the shadowed keys, those that run twice")] = 0
     reads: Annotated[dict[str, System], Meta(description="read-only operation -> who serves it")] = {}
     off: Annotated[list[ArchitectureLayer], Meta(description="architecture layers that are switched off")] = []
+    held: Annotated[list[Layer], Meta(description="cognitive layers that stay at flat")] = []
 
 
 class Marker(Struct, frozen=True, kw_only=True):

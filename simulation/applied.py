@@ -6,6 +6,8 @@ Operations: `mut` applies · `cond` applies when the length is even, else refuse
 `odd` applies, to a state that cannot be mapped · `read` answers.
 """
 
+from zlib import crc32
+
 import msgspec
 
 from hal9.backend.handler import Refused
@@ -16,6 +18,7 @@ MUTATING = ("mut", "mut", "mut", "cond", "err", "del")
 """Mutating operations, in the proportions that a world draws them."""
 
 ODD = "odd"
+LAYERS = ("reflexive", "tactical")
 
 _texts = msgspec.msgpack.Decoder(list[str])
 
@@ -37,11 +40,20 @@ def mapped(state: Tree) -> Tree:
     return state
 
 
-def after(state: Tree | None, operation: str, label: str) -> Tree | None:
-    """The state that an operation which was answered `ok` made of `state`."""
+def after(state: Tree | None, operation: str, label: str, *, layers: bool) -> Tree | None:
+    """The state that an operation which was answered `ok` made of `state`.
+
+    With layers it names one: with its first value, or, as labels have it, with the second.
+    """
     if operation == "del":
         return None
-    longer = {"applied": [*applied(state), label]}
+    longer: Tree = {"applied": [*applied(state), label]}
+    layer = (state or {}).get("layer")
+    if layers and layer is None:
+        drawn = crc32(label.encode())
+        layer = LAYERS[drawn % 2] if drawn % 5 or len(longer["applied"]) > 1 else None
+    if layer is not None:
+        longer["layer"] = layer
     return {**longer, ODD: True} if operation == ODD else longer
 
 
@@ -55,6 +67,9 @@ class AppliedHandler:
 
     read_only = frozenset({"read"})
 
+    def __init__(self, *, layers: bool = False) -> None:
+        self._layers = layers
+
     def __call__(self, state: Tree | None, operation: str, value: bytes) -> tuple[Tree | None, bytes]:
         """Raises `Refused` for `err`, for `cond` at an odd length, and for anything unknown."""
         held = applied(state)
@@ -63,6 +78,6 @@ class AppliedHandler:
         if operation == "del":
             return None, encode(held)
         if operation in ("mut", ODD) or (operation == "cond" and len(held) % 2 == 0):
-            made = after(state, operation, value.decode())
+            made = after(state, operation, value.decode(), layers=self._layers)
             return made, encode(applied(made))
         raise Refused("refused" if operation in ("cond", "err") else "unknown-operation")

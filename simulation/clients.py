@@ -23,6 +23,11 @@ class Clients:
         """What the route says now."""
         return self._witness.control.route.percentage
 
+    @property
+    def held(self) -> str:
+        """The layers that stay at flat now, as the flag has them."""
+        return ",".join(self._witness.control.flags.held)
+
     # ------------------------------------------------------------------ requests
     def ask(
         self,
@@ -119,8 +124,8 @@ class Clients:
                 )
             )
 
-    def rollback(self, now_ms: int) -> bool:
-        """Everything back to flat."""
+    def rollback(self, now_ms: int, layer: str | None = None) -> bool:
+        """Everything back to flat, or the units of one layer."""
         self._append(
             Rollback(
                 id=self._id(),
@@ -129,9 +134,14 @@ class Clients:
                 at_ms=now_ms,
                 expected_epoch=self._witness.control.epoch,
                 trigger="manual",
+                scope={} if layer is None else {"layer": layer},
             )
         )
         return True
+
+    def rollback_layer(self, layer: str, now_ms: int) -> bool:
+        """The units of one layer back to flat."""
+        return self.rollback(now_ms, layer)
 
     def pin(self, key: bytes, now_ms: int) -> bool:
         """A key is held where it is."""

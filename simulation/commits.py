@@ -162,7 +162,7 @@ def _executed(case: Case, system: System) -> bool:
         return True  # its router asks the owner; nobody waits any more
     if found.primary != system or (system, found.position) in case.witness.passed.responded:
         return True
-    return validity.sealed(found.epoch, found.key)
+    return any(validity.sealed(found.epoch, found.key, layer) for layer in (None, *validity.lost.layers))
 
 
 def _copied(case: Case, system: System) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from hal9.keys import partition_of
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import SYSTEMS
-from simulation.applied import MUTATING, ODD
+from simulation.applied import LAYERS, MUTATING, ODD
 from simulation.cast import SERVICES
 from simulation.chance import Chance
 from simulation.clients import Clients
@@ -19,6 +19,7 @@ from simulation.instances import Instances
 from simulation.projectors import Projectors
 from simulation.schedule import Schedule
 
+HOLDS = ("", *LAYERS, ",".join(LAYERS))
 Value = str | bytes | int | float | None
 Action = tuple[Value, ...]
 """The verb, which is the name of a method of `World`, and its arguments."""
@@ -98,9 +99,21 @@ class Director:
             return ("pin", rng.choice(self._plan.keys))
         if self._plan.reads and rng.hit(0.5):
             return ("flag", f"reads.read={rng.choice(('', *SYSTEMS, *SYSTEMS))}")
+        if self._plan.layers and rng.hit(0.7):
+            # Layers matter where hierarchical owns keys.
+            return self._layer() if held else ("route", 100.0)
         if self._plan.scopes and rng.hit(0.5):
             return ("flag", self._scope())
         return ("rollback",) if wanted == 0.0 and rng.hit(0.5) else ("route", wanted)
+
+    def _layer(self) -> Action:
+        """Layers are held at flat, or let go; one of them is rolled back."""
+        rng = self._rng
+        if rng.hit(0.25):
+            return ("rollback_layer", rng.choice(LAYERS))
+        held = self._clients.held
+        wanted = rng.choice([names for names in HOLDS if names != held])
+        return ("flag", f"held={wanted}")
 
     def _scope(self) -> str:
         """A flag that moves keys otherwise than by percentage."""
@@ -126,6 +139,14 @@ class Director:
             yield ("compact", rng.choice(STATE_LOGS), rng.randrange(plan.partitions), plan.lag)
         if plan.redis:
             yield from self._project()
+        yield from self._pass()
+
+    def _pass(self) -> Iterator[Action]:
+        """A router forgets the layers of its keys; a paused instance goes on."""
+        rng = self._rng
+        routers = [name for name in self._instances.runtimes if name.startswith("router")]
+        if self._plan.oblivion and routers and rng.hit(self._plan.oblivion):
+            yield ("oblivion", rng.choice(routers))
         for instance in list(self._instances.named.values()):
             if instance.paused and rng.hit(0.02):
                 yield ("resume", instance.name)

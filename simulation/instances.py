@@ -15,6 +15,7 @@ from hal9.testing.runtime import MemoryRuntime
 from schemas.base import SYSTEMS, System
 from services.migrator.core import MigratorCore
 from services.router.protection import Protection
+from simulation.applied import AppliedHandler
 from simulation.cast import MIGRATION, SERVICES, cast
 from simulation.elsewhere import Elsewhere
 from simulation.witness import Witness
@@ -76,8 +77,10 @@ class Instances:
     def __post_init__(self) -> None:
         self._groups = {(service, p): MemoryGroup() for service in SERVICES for p in range(self.partitions)}
         remote = self.elsewhere is not None
+        handler = AppliedHandler(layers=self.witness.layers)
         self._makers = [
-            cast(p, self.partitions, protection=self.protection, remote=remote) for p in range(self.partitions)
+            cast(p, self.partitions, handler=handler, protection=self.protection, remote=remote)
+            for p in range(self.partitions)
         ]
 
     def trip(self, systems: str) -> bool:

@@ -54,7 +54,8 @@ def _stores(evidence: Evidence) -> None:
                     raise Violation("a store is not at the newest change", f"{system} has {held} for {key!r}: {last}")
             if any(isinstance(epoch.record, SetFlags) for epoch in witness.control.history):
                 continue  # an operator may have pinned it elsewhere: there it is answered `quarantined`
-            owner = witness.control.route.owner(bucket_of(witness.salt, key), key.decode())
+            layer = witness.layer_of.get(key)
+            owner = witness.control.route.owner(bucket_of(witness.salt, key), key.decode(), layer)
             if is_odd(chain[-1].state) and chain[-1].log != CHANGES[owner]:
                 raise Violation("what cannot be mapped is not pinned where it is", f"{key!r} at {owner}: {chain[-1]}")
 

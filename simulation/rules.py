@@ -5,12 +5,12 @@ A search without one of them must find harm: that tests the search, and shows wh
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hal9 import wire
 from hal9.backend.beside import Read
-from hal9.backend.core import BackendCore
+from hal9.backend.core import MOVED, BackendCore
 from hal9.backend.freshness import Freshness
 from hal9.backend.queues import Queues, Task
 from hal9.backend.responses import Outbox, Response
@@ -30,6 +30,7 @@ from services.router.identities import Identities, Known
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.passed import Passed
+from services.router.returned import Returned
 from simulation.memory_redis import MemoryRedis
 
 Patch = Callable[[type, str, Callable[..., Any]], None]
@@ -240,6 +241,59 @@ def _prefixes_move(patch: Patch) -> None:
 def _reach(patch: Patch) -> None:
     """Flat's seal waits for the cold neurons of whatever pins and prefixes move, not of the percentage alone."""
     patch(Route, "reach", lambda self, *_: self.bound)
+
+
+@_rule("layer-check", 12)
+def _layer_check(patch: Patch) -> None:
+    """Hierarchical gives back requests of a layer that stays at flat, whatever the router knew."""
+    patch(Route, "holds", lambda *_: False)
+
+
+@_rule("unknown-after-seal", 12)
+def _unknown_after_seal(patch: Patch) -> None:
+    """A key of unknown layer waits for the newest seal of whatever layer it may be in."""
+    patch(Handover, "after_seal", lambda self, known: self.moved.at(known.bucket, known.text, known.layer))
+
+
+@_rule("unknown-away", 12)
+def _unknown_away(patch: Patch) -> None:
+    """A request of unknown layer is away when its bucket moved in whatever layer."""
+    patch(Handover, "_last_moved", lambda self, known: self.moved.at(known.bucket, known.text, known.layer))
+
+
+@_rule("given-back", 12)
+def _given_back(patch: Patch) -> None:
+    """A key that hierarchical gives back waits until nothing of it is there any more."""
+    patch(Handover, "gave_back", lambda self, entry, _in_flight: self.release(entry))
+
+
+@_rule("given-back-commit", 12)
+def _given_back_commit(patch: Patch) -> None:
+    """A response that gives a request back is not passed in a commit before the second dispatch was read back."""
+    patch(Returned, "first", lambda _self, offset, _unacked: offset)
+
+
+@_rule("layer-version", 12)
+def _layer_version(patch: Patch) -> None:
+    """Flat goes on with a key that was given back from the version in which it was given up."""
+    learn = KeyBook.learn
+    patch(KeyBook, "learn", lambda self, key, layer, _version: learn(self, key, layer, 0))
+
+
+@_rule("layer-kept", 12)
+def _layer_kept(patch: Patch) -> None:
+    """That a key is of a layer is a record, so that whoever comes after knows it before flat's changes are here."""
+
+    def unwritten(self: BackendCore, task: Task, current: Held, layer: str, _now_ms: float) -> None:
+        self._answer(task, MOVED, replace(current, layer=layer), self._sequence)
+
+    patch(BackendCore, "_give_up", unwritten)
+
+
+@_rule("layer-header", 12)
+def _layer_header(patch: Patch) -> None:
+    """A change is judged by the layer that it names."""
+    patch(Validity, "_layer", lambda *_: None)
 
 
 @_rule("aligned-reads", 10)

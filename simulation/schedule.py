@@ -49,6 +49,10 @@ class Schedule:
     """Keys and prefixes are pinned to either system and let go, and the global switch is used."""
     reads: bool = False
     """`read` is known to be read-only: it falls back, and is served by operation; breakers open and close."""
+    layers: bool = False
+    """States name cognitive layers, and these are held at flat and let go."""
+    oblivion: float = 0.0
+    """Probability that a router forgets the layers that it knows."""
     partitions: int = 1
     members: int = 1
     """Instances of each service among which the partitions are shared out at first."""
@@ -97,7 +101,9 @@ def _compaction(_rng: Chance, drawn: Schedule) -> Schedule:
 
 
 def _death(rng: Chance, drawn: Schedule) -> Schedule:
-    return replace(drawn, dead=rng.choice((HIERARCHICAL, HIERARCHICAL, FLAT)), force=0.3, pins=False, scopes=False)
+    return replace(
+        drawn, dead=rng.choice((HIERARCHICAL, HIERARCHICAL, FLAT)), force=0.3, pins=False, scopes=False, layers=False
+    )
 
 
 def _all(rng: Chance, drawn: Schedule) -> Schedule:
@@ -114,6 +120,8 @@ def _all(rng: Chance, drawn: Schedule) -> Schedule:
         lag=rng.choice((None, 20)),
         pins=rng.hit(0.5),
         scopes=rng.hit(0.5),
+        layers=rng.hit(0.5),
+        oblivion=rng.choice((0, 0.02)),
         redis=rng.hit(0.3),
         flaky=0.1,
         amnesia=0.005,
@@ -176,6 +184,20 @@ def _unmapped(rng: Chance, drawn: Schedule) -> Schedule:
     return replace(drawn, odd=rng.choice((0.15, 0.4)), epochs=rng.randint(2, 5), redis=rng.hit(0.3), reads=rng.hit(0.3))
 
 
+def _layers(rng: Chance, drawn: Schedule) -> Schedule:
+    return replace(
+        drawn,
+        layers=True,
+        keys=KEYS[: rng.choice((1, 1, 2, 3))],
+        steps=rng.randint(300, 600),
+        requests=rng.randint(10, 20),
+        epochs=rng.randint(4, 8),
+        oblivion=rng.choice((0, 0.02, 0.2)),
+        scopes=rng.hit(0.3),
+        lag=rng.choice((None, None, 20)),
+    )
+
+
 KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _plain,
     _forced,
@@ -189,6 +211,7 @@ KINDS: tuple[Callable[[Chance, Schedule], Schedule], ...] = (
     _elsewhere,
     _reads,
     _unmapped,
+    _layers,
 )
 """What each kind stresses is its name; `_all` is all at once on one key."""
 
@@ -226,5 +249,6 @@ def draw(rng: Chance, kind: int) -> Schedule:
         pins=rng.hit(0.15),
         anonymous=rng.choice((0, 0, 0.2)),
         scopes=rng.hit(0.3),
+        layers=rng.hit(0.2),
     )
     return KINDS[kind % len(KINDS)](rng, drawn)

@@ -33,9 +33,13 @@ class Witness:
     salt: str
     partitions: int
     control: ControlState
+    layers: bool = False
+    """Whether states name layers."""
     asked: dict[tuple[bytes, str], Asked] = field(default_factory=dict)
     chains: dict[bytes, list[Change]] = field(default_factory=dict)
     """Per key its versions 1, 2, 3, ..., as the records that made them count."""
+    layer_of: dict[bytes, str] = field(default_factory=dict)
+    """The layer that a key is owned by, once a change log has said so."""
     positions: dict[Position, Asked] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     """What the schedule has exercised, counted."""
@@ -133,9 +137,19 @@ class Witness:
             return
         if version > len(chain) + 1:
             raise Violation("a version is missing", f"{change} after {len(chain)} versions")
-        self._built(partition, chain, change)
+        if change.header.origin == wire.MOVE:
+            self._given_up(chain, change)
+        else:
+            self._built(partition, chain, change)
         self._owned(system, partition, chain, change)
         chain.append(change)
+
+    def _given_up(self, chain: list[Change], change: Change) -> None:
+        """A version that only says of which layer the key is: like the one before it, hierarchical's last for now."""
+        last, state = (chain[-1].position, chain[-1].state) if chain else (-1, None)
+        if change.position != last or change.state != state or change.key in self.layer_of:
+            raise Violation("given up, and not as it was", change)
+        self.count("given_up")
 
     def _built(self, partition: int, chain: list[Change], change: Change) -> None:
         """Each state is the one before it, changed by the request at its position alone, in order of positions."""
@@ -148,7 +162,7 @@ class Witness:
         before = chain[-1].state if chain else None
         expected: Tree | None = before
         if change.header.answer_status == "ok":
-            expected = after(before, asked.operation, asked.label)
+            expected = after(before, asked.operation, asked.label, layers=self.layers)
             if asked.effect is not None:
                 raise Violation("two effects of one request", f"{asked}: {change}")
             if asked.status in ("error", "rejected"):
@@ -159,11 +173,18 @@ class Witness:
 
     def _owned(self, system: System, partition: int, chain: list[Change], change: Change) -> None:
         """Only the owner changes a key, and only after the seal of the last one's epoch was copied to it."""
-        epoch = change.header.epoch
+        epoch, layer = change.header.epoch, change.header.layer
         route = self.control.history[epoch].route
-        if route.owner(bucket_of(self.salt, change.key), change.key.decode()) != system:
+        if layer is not None and self.layer_of.setdefault(change.key, layer) != layer:
+            raise Violation("a key of two layers", f"{self.layer_of[change.key]}: {change}")
+        if change.header.origin == wire.MOVE:
+            return
+        layer = self.layer_of.get(change.key)
+        if route.owner(bucket_of(self.salt, change.key), change.key.decode(), layer) != system:
             raise Violation("changed by who is not its owner", f"{system}: {change}")
-        if chain and chain[-1].log != change.log:
+        if chain and chain[-1].log != change.log and chain[-1].header.origin == wire.MOVE:
+            self.count("handovers_by_version")
+        elif chain and chain[-1].log != change.log:
             seals = self._validity[REPLICA[system], partition].seals
             if not any(chain[-1].header.epoch < sealed <= epoch for sealed in seals):
                 raise Violation("executed by two owners without a seal between", f"{chain[-1]} / {change}")
@@ -204,6 +225,8 @@ class Witness:
             self._true(asked, record, f"{system}: ")
         elif wire.text(record.headers, wire.ERROR) == "quarantined":
             self.count("answers_quarantined")
+        elif status == wire.MOVED:
+            self.count("moved_back")
 
     def _read_beside(self, system: System, partition: int, dispatched: int, asked: Asked, record: Stored) -> None:
         """A state that was once valid; a fallback says what it does not show of all that was dispatched before it."""
@@ -213,7 +236,8 @@ class Witness:
             raise Violation("a request that changes state was asked for elsewhere", f"{system}: {asked}")
         if not 0 < version <= len(chain) or applied(chain[version - 1].state) != answered(record.value):
             raise Violation("a read of what never was", f"{system}: version {version} of {asked}")
-        missing = [c for c in chain[version:] if self.passed.first[partition, c.position] < dispatched]
+        made = [c for c in chain[version:] if c.header.origin != wire.MOVE]
+        missing = [c for c in made if self.passed.first[partition, c.position] < dispatched]
         stale = wire.number(record.headers, wire.STALE_VERSIONS)
         self.count("aligned_reads" if stale is None else "fallback_reads")
         self.count("stale_reads", int(bool(stale)))
@@ -226,6 +250,8 @@ class Witness:
         if asked is None:
             raise Violation("an answer to no request", record)
         status = wire.text(record.headers, wire.STATUS) or ""
+        if status not in ("ok", "error", "rejected", "timeout"):
+            raise Violation("no answer for a user", record)
         self.count(f"answers_{status}")
         if asked.answers:
             self.count("answers_repeated")

@@ -45,6 +45,8 @@ COUNTED: Mapping[Value, str] = {
     "rollback": "rollbacks",
     "pin": "pins",
     "flag": "flags",
+    "rollback_layer": "layer_rollbacks",
+    "oblivion": "oblivions",
     "repeat": "repeats",
     "arrive": "calls_late",
 }
@@ -63,10 +65,11 @@ class World:
         self.trace: list[str] | None = [] if trace else None
         self.script: list[Action] = []
         route_salt = salt(MIGRATION, ROUTE_SALT)
-        self.witness = Witness(route_salt, self.plan.partitions, ControlState(MIGRATION))
+        self.witness = Witness(route_salt, self.plan.partitions, ControlState(MIGRATION), self.plan.layers)
         self.logs = MemoryLogs(self._landed if trace else self.witness.landed)
         self.clients = Clients(self.logs, self.witness, 100.0 if self.plan.shadow else 0.0)
-        elsewhere = Elsewhere(as_batch(AppliedHandler()), self.plan.trouble) if self.plan.remote else None
+        handler = as_batch(AppliedHandler(layers=self.plan.layers))
+        elsewhere = Elsewhere(handler, self.plan.trouble) if self.plan.remote else None
         shared = protection(reads=self.plan.reads)
         self.instances = Instances(
             self.logs, self.plan.partitions, self.witness, self.note, elsewhere, protection=shared
@@ -167,6 +170,7 @@ class World:
             "fold": lambda r, size: r.behind_control() and r.fold(size, self.now_ms),
             "tick": lambda r, believed: self.instances.tick(r, believed, self.now_ms),
             "commit": lambda r: self.instances.commit(r, self.now_ms),
+            "oblivion": lambda r: r.core.forget(),
         }
 
         def verb(do: Callable[..., object]) -> Verb:
@@ -179,7 +183,7 @@ class World:
         return {name: verb(do) for name, do in doing.items()}
 
     def _of_clients(self) -> dict[str, Verb]:
-        names = ("ask", "repeat", "route", "rollback", "pin", "flag", "backfill")
+        names = ("ask", "repeat", "route", "rollback", "rollback_layer", "pin", "flag", "backfill")
         return {name: self._with_time(getattr(self.clients, name)) for name in names}
 
     def _of_instances(self) -> dict[str, Verb]:

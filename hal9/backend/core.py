@@ -7,7 +7,7 @@ sent when all before its marker was executed. The rules are those of `Backend` i
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar
 
@@ -19,13 +19,15 @@ from hal9.backend.beside import UNREACHED, Beside, Read, answer
 from hal9.backend.execution import Executed, Limits, mutating, read_only, run
 from hal9.backend.freshness import Freshness
 from hal9.backend.handler import BatchHandler, Item, Missing, Outcome, Result
+from hal9.backend.layers import Layers
 from hal9.backend.queues import Queues, Task
 from hal9.backend.responses import Outbox, Response
 from hal9.backend.shadows import Aligned, Shadow, Shadows
-from hal9.backend.store import NOTHING, Held, Kept, Store, envelope, read_change
+from hal9.backend.store import NOTHING, Held, Kept, Store, envelope, layer_of_unit, read_change
 from hal9.backend.twins import Twin, TwinQueue
 from hal9.compare import RuleBook, tree_differences
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
+from hal9.control.route import Route
 from hal9.errors import Poison
 from hal9.keys import is_mark
 from hal9.log.effects import EARLIEST, Call, Commit, Effects, NoTracer, Record, Send, Tracer
@@ -39,6 +41,7 @@ INCOMPARABLE = "incomparable"
 FORGOTTEN = Executed("timeout", "forgotten", None, None)
 QUARANTINED = Executed("error", "quarantined", None, None)
 """To whoever asks for a key whose state could not be mapped to this system's: nothing is executed on an older one."""
+MOVED = Executed(wire.MOVED, None, None, None)
 CHANGES: dict[System, str] = {FLAT: "neurons.changes", HIERARCHICAL: "units.changes"}
 REPLICA: dict[System, str] = {FLAT: "neurons.replica", HIERARCHICAL: "units.replica"}
 
@@ -90,15 +93,20 @@ class BackendCore:
         self.phase = "claim"
         """claim: reading the own change log to the own claim; serve."""
         self.term = -1
-        self.store = Store(config.answers_ms)
+        self.store = (
+            Store(config.answers_ms, layer_of_unit) if self.system == HIERARCHICAL else Store(config.answers_ms)
+        )
         self.shadows = Shadows(self.store)
         self.freshness = Freshness()
         self.beside = Beside(self.freshness, self._replica_complete)
         self.validity = Validity(system=self.system, salt=salt(config.migration, ROUTE_SALT))
+        self.layers = Layers(self.system, self.validity)
         self._replica_validity = Validity()
         self._dispatch_validity = Validity()
         self._off: frozenset[ArchitectureLayer] = frozenset()
         """Architecture layers that the newest marker switches off."""
+        self._route: Route | None = None
+        """Of the newest marker, if that holds layers at flat."""
         self._claim = b""
         self._next = dict.fromkeys(self.reads, 0)
         self._replica_end: int | None = None
@@ -126,8 +134,7 @@ class BackendCore:
         restore = committed.get("dispatched", Commit(EARLIEST))
         try:
             self._dispatch_validity.restore(restore.metadata)
-            marker = self._dispatch_validity.marker
-            self._off = frozenset(marker.route.off) if marker is not None else frozenset()
+            self._routed()
         except Poison:
             restore = Commit(EARLIEST)
         self._next["dispatched"] = max(restore.offset, 0)
@@ -247,7 +254,7 @@ class BackendCore:
         kind = self._dispatch_validity.feed(record)
         if kind == "marker" and self._dispatch_validity.marker is not None:
             self._marks.append((record.offset, self._dispatch_validity.marker))
-            self._off = frozenset(self._dispatch_validity.marker.route.off)
+            self._routed()
         if kind != "data" or record.key is None:
             return
         try:
@@ -271,7 +278,14 @@ class BackendCore:
         self.shadows.dispatched(key, request.position, changes)
         if request.primary == self.system:
             self._undone[record.offset] = None
-            self._queues.add(Task(record.offset, key, request, value))
+            self._queues.add(Task(record.offset, key, request, value, route=self._route))
+
+    def _routed(self) -> None:
+        """What the newest marker says of how, and for which layers, this system works."""
+        marker = self._dispatch_validity.marker
+        self._off = frozenset(marker.route.off) if marker is not None else frozenset()
+        holds = marker is not None and marker.route.held and self.system == HIERARCHICAL
+        self._route = Route.of(marker.route) if marker is not None and holds else None
 
     # ------------------------------------------------------------------ execution
     def _proceed(self, now_ms: float) -> None:
@@ -338,8 +352,8 @@ class BackendCore:
         """The first request of a key, if it is to be executed now; it stays the first one until it is.
 
         Cases, as in the model's `execute`: it waits for a seal; it waits for own changes to be read back; a seal voids
-        it already; it is answered from what is kept; its answer is forgotten; its state could not be mapped; it is to
-        be executed.
+        it already; it is answered from what is kept; its layer stays at flat; its answer is forgotten; its state could
+        not be mapped; it is to be executed.
         """
         task = self._queues.first(key)
         request, current = task.request, self.store.held(key)
@@ -349,22 +363,35 @@ class BackendCore:
         if request.after_seal and current.epoch < request.after_seal and current.sequence > self._verified:
             self._queues.wait_for_read_back(key)
             return None
-        if self.validity.sealed(request.epoch, key):
+        layer = self.layers.of(task, current)
+        voided = self.layers.voided(task, layer)
+        if current.version < request.layer_version and not voided:
+            self._queues.wait_for_read_back(key)  # of the other system's, by the replica log
+            return None
+        if voided:
             self._queues.pop(key)
             self._undone.pop(task.offset, None)
             return None
-        if request.operation not in self.handler.read_only:
-            kept = self.store.kept.get(request.position)
-            if kept is not None:
-                self._queues.pop(key)
-                self._answer(task, Executed(kept.status, kept.error, kept.answer, None), kept.held, kept.held.sequence)
-                return None
-        forgotten = request.operation not in self.handler.read_only and request.position <= current.position
-        if not forgotten and not current.unmapped:
-            return task
-        self._queues.pop(key)
-        self._answer(task, FORGOTTEN if forgotten else QUARANTINED, NOTHING, self._sequence)
-        return None
+        if self._answered(task, current, layer):
+            self._queues.pop(key)
+            return None
+        return task
+
+    def _answered(self, task: Task, current: Held, layer: str | None) -> bool:
+        """Whether a request is answered without being executed."""
+        request, changes = task.request, task.request.operation not in self.handler.read_only
+        kept = self.store.kept.get(request.position) if changes else None
+        if kept is not None:
+            self._answer(task, Executed(kept.status, kept.error, kept.answer, None), kept.held, kept.held.sequence)
+        elif self.layers.stays(task, layer):
+            self._answer(task, MOVED, replace(current, layer=layer), self._sequence)
+        elif changes and request.position <= current.position:
+            self._answer(task, FORGOTTEN, NOTHING, self._sequence)
+        elif current.unmapped:
+            self._answer(task, QUARANTINED, NOTHING, self._sequence)
+        else:
+            return False
+        return True
 
     def _executed(self, task: Task, result: Result, now_ms: float) -> None:
         current, request = self.store.held(task.key), task.request
@@ -374,8 +401,23 @@ class BackendCore:
                 self._twin(request, task.key, task.value, current, None, self._sequence)
             return
         executed = mutating(result, current.state, self.config.limits)
+        layer = self.layers.of(task, current)
+        if layer is None:
+            layer = self.store.layer_of(executed.state)
+            if layer is not None and self.layers.stays(task, layer):
+                self._give_up(task, current, layer, now_ms)
+                return
         self._sequence += 1
-        held = Held(current.version + 1, executed.state, request.position, request.epoch, self._sequence, None, True)
+        held = Held(
+            current.version + 1,
+            executed.state,
+            request.position,
+            request.epoch,
+            self._sequence,
+            None,
+            True,
+            layer=layer,
+        )
         self.store.states[task.key] = held
         self.store.keep(request.position, Kept(executed.status, executed.error, executed.answer, held.bare(), now_ms))
         if held.state is None:
@@ -386,10 +428,50 @@ class BackendCore:
             self._twin(request, task.key, task.value, current, executed, self._sequence)
         self._shown(task.key, request.position, now_ms)
 
-    def _append(self, change: Change, value: bytes | None, status: str | None, error: str | None, epoch: int) -> None:
+    def _give_up(self, task: Task, current: Held, layer: str, now_ms: float) -> None:
+        """What was to be made is of a layer that stays at flat: it is not made, but the key is of that layer now.
+
+        That is a version of its own: flat goes on from it, and whoever takes over here knows it.
+        """
+        self._sequence += 1
+        held = replace(
+            current,
+            version=current.version + 1,
+            epoch=task.request.epoch,
+            sequence=self._sequence,
+            offset=None,
+            own=True,
+            layer=layer,
+        )
+        self.store.states[task.key] = held
+        if held.state is None:
+            self._deleted.append((now_ms, task.key, held.version))
+        kept = self.store.kept.get(held.position)
+        value = envelope(held.state, kept.answer if kept else None)
+        status, error = (kept.status, kept.error) if kept else (None, None)
+        self._append(Change(task.key, held), value, status, error, held.epoch, wire.MOVE)
+        self._answer(task, MOVED, held, self._sequence)
+
+    def _append(
+        self,
+        change: Change,
+        value: bytes | None,
+        status: str | None,
+        error: str | None,
+        epoch: int,
+        origin: str | None = None,
+    ) -> None:
         held = change.held
         headers = wire.change_headers(
-            wire.Change(held.version, held.position if held.position >= 0 else None, epoch, self.system, status, error),
+            wire.Change(
+                held.version,
+                held.position if held.position >= 0 else None,
+                epoch,
+                origin or self.system,
+                status,
+                error,
+                layer=held.layer,
+            ),
             self.partition,
             self.term,
         )

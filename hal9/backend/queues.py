@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from hal9.control.route import Route
 from hal9.wire import Dispatched
 
 
@@ -16,6 +17,8 @@ class Task:
     request: Dispatched
     value: bytes
     span: object = None
+    route: Route | None = None
+    """Of the marker before it, if that holds layers at flat."""
 
 
 class Queues:

@@ -46,6 +46,8 @@ class Response:
             headers.append((wire.ERROR, self.error.encode()))
         if self.offset is not None and self.held.position == request.position and self.held.offset is not None:
             headers.append((wire.CHANGE, b"%d" % self.held.offset))
+        if self.status == wire.MOVED:
+            headers += wire.layer_headers(self.held.layer, self.held.version)
         if self.diff is not None:
             headers.append((wire.STATE_DIFF, self.diff))
         if self.stale is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from hal9.backend.store import Held, Store
-from hal9.wire import Change, Dispatched
+from hal9.wire import MOVE, Change, Dispatched
 
 HISTORY_MS = 15_000
 HISTORY_PER_KEY = 16
@@ -84,8 +84,9 @@ class Shadows:
 
     def applied(self, key: bytes, before: Held, after: Held, change: Change, now_ms: float) -> Iterator[Aligned]:
         """A replicated change became the newest state of `key`: what waited for it can run."""
-        self._history.setdefault(key, deque(maxlen=HISTORY_PER_KEY)).append(Applied(before, after, change, now_ms))
-        self._recent.append((now_ms, key))
+        if change.origin != MOVE:
+            self._history.setdefault(key, deque(maxlen=HISTORY_PER_KEY)).append(Applied(before, after, change, now_ms))
+            self._recent.append((now_ms, key))
         yield from self._ready(key)
 
     def caught_up(self) -> Iterator[Aligned]:

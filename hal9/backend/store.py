@@ -4,15 +4,18 @@ A view of two logs: it can be rebuilt from them at any time.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from hal9 import wire
 from hal9.log.effects import Record
 from schemas.base import decode, encode
-from schemas.state import Envelope, envelope_decoder
+from schemas.state import Envelope, Layer, envelope_decoder
+
+LAYERS = frozenset(get_args(Layer))
 
 State = dict[str, Any]
 _ENVELOPE_BYTES = 64
@@ -39,6 +42,8 @@ class Held:
     offset: int | None = None
     own: bool = False
     unmapped: bool = False
+    layer: str | None = None
+    """The layer that the key is owned by: the first one that it was seen in, for ever."""
 
     def bare(self) -> "Held":
         """The same without the state: what is kept for every position must not keep every old state alive."""
@@ -78,8 +83,13 @@ def too_large(value: bytes, answer: bytes | None, limit: int) -> bool:
 class Store:
     """Newest version per key over both logs, and the answers of the last `answers_ms` within `kept_bytes`."""
 
-    def __init__(self, answers_ms: float, kept_bytes: int = KEPT_BYTES) -> None:
-        self._answers_ms, self._left = answers_ms, kept_bytes
+    def __init__(
+        self,
+        answers_ms: float,
+        layer_of: Callable[[object], str | None] = lambda _: None,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
+        self._answers_ms, self._left, self.layer_of = answers_ms, kept_bytes, layer_of
         self.states: dict[bytes, Held] = {}
         self.kept: dict[int, Kept] = {}
         self._kept_order: deque[tuple[float, int]] = deque()
@@ -106,9 +116,13 @@ class Store:
         """A valid record of one of the logs: newest state and answer. Returns the version that it carries."""
         before = self.states.get(key, NOTHING)
         position = before.position if change.position is None else change.position
-        held = Held(change.version, found.state, position, change.epoch, unmapped=change.unmapped is not None)
+        layer = before.layer or change.layer or self.layer_of(found.state)
+        unmapped = change.unmapped is not None
+        held = Held(change.version, found.state, position, change.epoch, unmapped=unmapped, layer=layer)
         if change.version > before.version:
             self.states[key] = held
+        elif key in self.states:
+            before.layer = layer
         if change.position is not None and change.answer_status is not None and at_ms > now_ms - self._answers_ms:
             kept = Kept(change.answer_status, change.answer_error, found.answer, held.bare(), at_ms)
             self.keep(change.position, kept)
@@ -121,6 +135,12 @@ class Store:
             kept = self.kept.pop(self._kept_order.popleft()[1], None)
             if kept is not None:
                 self._left += _KEPT_BYTES + len(kept.answer or b"")
+
+
+def layer_of_unit(state: object) -> Layer | None:
+    """The cognitive layer that a unit names; None if it is no unit, or of no such layer."""
+    layer: Any = state.get("layer") if isinstance(state, dict) else None
+    return layer if layer in LAYERS else None
 
 
 EncodeError = (TypeError, OverflowError, ValueError, RecursionError, msgspec.MsgspecError)

@@ -53,6 +53,9 @@ def rollback(
         str | None,
         typer.Option("--phase", help="Go back to the route from before this phase (its id, or 1 to 6); else to 0 %."),
     ] = None,
+    layer: Annotated[
+        str | None, typer.Option("--layer", help="Only the units of this cognitive layer, which then stay at flat.")
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the audit trail.")] = "",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would happen, and do nothing.")] = False,
     config: Config = None,
@@ -61,16 +64,37 @@ def rollback(
     dry_run: DryRun = False,
 ) -> None:
     """Route back to flat; legal in every state, and never restores old data over newer."""
+    from hal9.errors import ConfigError
     from schemas.control import Rollback
 
     settings = settings_for(config, timeout)
-    chosen = _phase(phase)
+    chosen, scope = _phase(phase), _scope(layer)
+    if chosen and scope:
+        raise ConfigError("--phase and --layer: one of them")
 
     def record(state: "ControlState", who: dict[str, Any]) -> "AnyControl":
-        return Rollback(expected_epoch=state.epoch, phase=chosen, trigger="manual", reason=reason, **who)
+        return Rollback(expected_epoch=state.epoch, scope=scope, phase=chosen, trigger="manual", reason=reason, **who)
 
     what = f"roll back to before phase {chosen}" if chosen else "roll back to 0 %"
+    what = f"roll back the units of layer {layer}" if scope else what
     command(settings, record, what, output, timeout, dry_run or plan)
+
+
+def _scope(layer: str | None) -> dict[str, Any]:
+    from difflib import get_close_matches
+    from typing import get_args
+
+    from hal9.errors import ConfigError
+    from schemas.state import Layer
+
+    if layer is None:
+        return {}
+    layers = get_args(Layer)
+    if layer in layers:
+        return {"layer": layer}
+    close = get_close_matches(layer, layers, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise ConfigError(f"--layer {layer!r}: there are {', '.join(layers)}{hint}")
 
 
 def _phase(given: str | None) -> "Phase | None":

@@ -1,8 +1,8 @@
 """What is switched, as one object: what makes a whole of flags wrong, what they say of the route, what they are named.
 
-Where scopes overlap, one order decides: a key's pin, then `enabled`, then its longest prefix, then the percentage. The
-pin comes first because the migrator pins keys that cannot be moved: a switch must not route them to where their state
-is not. Pure.
+Where scopes overlap, one order decides: a key's pin, then `enabled`, then its longest prefix, then its layer if that is
+held, then the percentage. The pin comes first because the migrator pins keys that cannot be moved: a switch must not
+route them to where their state is not. Pure.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +54,7 @@ def route_of(flags: Flags) -> Route:
         twin_bound=round(flags.twin * 100),
         reads=MappingProxyType(dict(flags.reads)) if flags.reads else NO_PINS,
         off=frozenset(layer for layer in ARCHITECTURE if not getattr(flags.layers, layer)),
+        held=frozenset(flags.held),
     )
 
 
@@ -64,6 +65,7 @@ def promotes(before: Flags, after: Flags) -> bool:
     more = any(s == HIERARCHICAL and had.get(key) != s for had, has in pairs for key, s in has.items())
     # A key that was held at flat and is not any more goes where the rest says.
     freed = any(key not in has and s != HIERARCHICAL for had, has in pairs for key, s in had.items())
+    freed |= bool(one.held - two.held)
     return two.bound > one.bound or more or (freed and two.involved)
 
 
@@ -132,6 +134,7 @@ def _assigned(flags: Flags, name: str, text: str) -> Flags:
         "shadow": float,
         "twin": float,
         "error_threshold": lambda given: float(given) if given else None,
+        "held": lambda given: sorted({layer.strip() for layer in given.split(",") if layer.strip()}),
     }
     if name not in readers:
         raise ConfigError(unknown(name))

@@ -5,7 +5,7 @@ count of accepted records that change the route. A stale or illegal record chang
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from msgspec.structs import replace
 
@@ -31,6 +31,7 @@ from schemas.control import (
     envelope_decoder,
 )
 from schemas.control import Route as RouteRecord
+from schemas.state import Layer
 
 Verdict = Literal["accepted", "duplicate", "refused", "foreign", "unknown"]
 ROUTE_SALT = "route"
@@ -186,14 +187,25 @@ def _moved_on(state: ControlState, expected: int) -> str:
 
 
 def _rollback_refusal(state: ControlState, record: Rollback) -> str | None:
-    if record.scope:
-        return f"scope {sorted(record.scope)} is not known to this version"
+    if record.scope and (record.phase is not None or _layer_of(record) is None):
+        return f"scope {record.scope} is none: {{}} is everything, {{layer: NAME}} one of {', '.join(get_args(Layer))}"
     if record.expected_epoch > state.epoch:
         return f"epoch {record.expected_epoch} is not known yet"
-    later = [e for e in state.history if e.epoch > record.expected_epoch and isinstance(e.record, Rollback)]
+    later = [e for e in state.history if e.epoch > record.expected_epoch and _covers(e.record, record)]
     if later:
         return f"already rolled back later, in epoch {later[-1].epoch}"
     return None
+
+
+def _layer_of(record: Rollback) -> Layer | None:
+    """The one layer that goes back."""
+    named = record.scope.get("layer") if len(record.scope) == 1 else None
+    return next((layer for layer in get_args(Layer) if layer == named), None)
+
+
+def _covers(before: AnyControl | None, record: Rollback) -> bool:
+    """Whether an accepted record rolled back all of what `record` asks for."""
+    return isinstance(before, Rollback) and before.scope in ({}, record.scope)
 
 
 def _finished(state: ControlState) -> bool:
@@ -214,9 +226,7 @@ def _apply(state: ControlState, record: AnyControl) -> None:
             state.phase = record.phase or state.phase
             _advance(state, flags, record, record.reason or f"{record.percentage:g} %")
         case Rollback():
-            flags = rolled_back(state.flags, _percentage_before(state, record.phase))
-            _advance(state, flags, record, record.reason or f"rollback: {record.trigger}")
-            state.rolled_back = state.epoch
+            _roll_back(state, record)
         case Pin():
             _advance(state, _pinned(state, record), record, record.reason or f"{len(record.keys)} keys pinned")
         case SetFlags():
@@ -230,6 +240,17 @@ def _apply(state: ControlState, record: AnyControl) -> None:
         case Journal():
             state.journal.append(record)
             state.phase = record.phase
+
+
+def _roll_back(state: ControlState, record: Rollback) -> None:
+    layer = _layer_of(record)
+    if layer is not None:
+        flags = replace(state.flags, held=sorted({*state.flags.held, layer}))
+        _advance(state, flags, record, record.reason or f"rollback of {layer}: {record.trigger}")
+        return
+    flags = rolled_back(state.flags, _percentage_before(state, record.phase))
+    _advance(state, flags, record, record.reason or f"rollback: {record.trigger}")
+    state.rolled_back = state.epoch
 
 
 def _advance(state: ControlState, flags: Flags, record: AnyControl, why: str) -> None:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from hal9.keys import BUCKETS, bucket_of, partition_of
 from schemas import state as wire_state
 from schemas.base import FLAT, HIERARCHICAL, System
-from schemas.state import ArchitectureLayer
+from schemas.state import ArchitectureLayer, Layer
 
 NO_PINS: Mapping[str, System] = MappingProxyType({})
 
@@ -28,20 +28,33 @@ class Route:
     twin_bound: int = 0
     reads: Mapping[str, System] = field(default_factory=lambda: NO_PINS)
     off: frozenset[ArchitectureLayer] = frozenset()
+    held: frozenset[Layer] = frozenset()
+    """Cognitive layers that stay at flat."""
 
-    def owner(self, bucket: int, key: str) -> System:
-        """The system that owns `key`, which lies in `bucket`: by its pin, its longest pinned prefix, its bucket."""
+    def owner(self, bucket: int, key: str, layer: str | None = None) -> System:
+        """The system that owns `key`, which lies in `bucket`: by pin, longest pinned prefix, layer, bucket.
+
+        A key whose `layer` is not known (None) is taken for one that is not held.
+        """
         if self.pins and key in self.pins:
             return self.pins[key]
-        bound = self.bound_of(key) if self.prefixes else self.bound
+        bound = self.bound_of(key, layer) if self.prefixes or self.held else self.bound
         return HIERARCHICAL if bucket < bound else FLAT
 
-    def bound_of(self, key: str) -> int:
-        """The bound that holds for keys that begin with `key`, exact pins and longer prefixes apart."""
+    def bound_of(self, key: str, layer: str | None = None) -> int:
+        """The bound that holds for keys of `layer` that begin with `key`, exact pins and longer prefixes apart."""
         prefix = longest(self.prefixes, key)
         if prefix is None:
-            return self.bound
+            return self.bound_in(layer)
         return BUCKETS if self.prefixes[prefix] == HIERARCHICAL else 0
+
+    def bound_in(self, layer: str | None) -> int:
+        """The bound that holds for keys of `layer`, pins and prefixes apart."""
+        return 0 if layer in self.held else self.bound
+
+    def holds(self, key: str, layer: str | None) -> bool:
+        """Whether it is for its layer that `key` stays at flat."""
+        return layer in self.held and key not in self.pins and longest(self.prefixes, key) is None
 
     @property
     def percentage(self) -> float:
@@ -75,6 +88,7 @@ class Route:
             twin_bound=self.twin_bound,
             reads=dict(self.reads),
             off=sorted(self.off),
+            held=sorted(self.held),
         )
 
     @staticmethod
@@ -88,6 +102,7 @@ class Route:
             mark.twin_bound,
             mark.reads or NO_PINS,
             frozenset(mark.off),
+            frozenset(mark.held),
         )
 
 
@@ -112,16 +127,19 @@ class Spans:
     """Bucket -> epoch. Immutable by habit: `moved` and `lost` return new ones.
 
     Keys with a prefix that was ever pinned have a step function of their own (the longest such prefix counts), which
-    begins as a copy of the one that held for them before.
+    begins as a copy of the one that held for them before. So have keys of each cognitive layer that was ever held.
     """
 
     bounds: list[int] = field(default_factory=lambda: [BUCKETS])
     epochs: list[int] = field(default_factory=lambda: [0])
     keys: dict[str, int] = field(default_factory=dict)
     prefixes: dict[str, "Spans"] = field(default_factory=dict)
+    layers: dict[str, "Spans"] = field(default_factory=dict)
 
-    def at(self, bucket: int, key: str) -> int:
-        """The epoch of `key`, which lies in `bucket`."""
+    def at(self, bucket: int, key: str, layer: str | None = None) -> int:
+        """The epoch of `key`, which lies in `bucket`; as one that was never held if `layer` is not known."""
+        if layer is not None and layer in self.layers:
+            return self.layers[layer].at(bucket, key)
         if self.keys and key in self.keys:
             return self.keys[key]
         spans = self._of(key) if self.prefixes else self
@@ -131,12 +149,17 @@ class Spans:
         prefix = longest(self.prefixes, key)
         return self if prefix is None else self.prefixes[prefix]
 
+    def newest_at(self, bucket: int, key: str) -> int:
+        """The greatest epoch of `key` over all layers that it may be in."""
+        return max(self.at(bucket, key), *(s.at(bucket, key) for s in self.layers.values()), 0)
+
     def newest(self) -> int:
-        """The greatest epoch of any bucket, prefix or key."""
-        return max(*self.epochs, *self.keys.values(), *(s.newest() for s in self.prefixes.values()), 0)
+        """The greatest epoch of any bucket, prefix, layer or key."""
+        parts = (*self.prefixes.values(), *self.layers.values())
+        return max(*self.epochs, *self.keys.values(), *(s.newest() for s in parts), 0)
 
     def raised(self, low: int, high: int, epoch: int) -> "Spans":
-        """The step function with at least `epoch` in the buckets low <= b < high; exceptions stay as they are."""
+        """The step function with at least `epoch` in the buckets low <= b < high, for keys of unknown layer."""
         if low >= high:
             return self._with(list(self.bounds), list(self.epochs))
         cuts = sorted({*self.bounds, *(c for c in (low, high) if 0 < c < BUCKETS)})
@@ -160,25 +183,41 @@ class Spans:
 
     def moved(self, before: Route, after: Route, epoch: int, salt: str) -> "Spans":
         """What a marker of `epoch` makes of it: buckets, prefixes and keys whose owner differs moved in `epoch`."""
-        spans = self.raised(min(before.bound, after.bound), max(before.bound, after.bound), epoch)
+        spans = self.moved_in(before, after, epoch, salt, None)
+        for layer in {*before.held, *after.held, *self.layers}:
+            spans.layers[layer] = self.layers.get(layer, self).moved_in(before, after, epoch, salt, layer)
+        return spans
+
+    def moved_in(self, before: Route, after: Route, epoch: int, salt: str, layer: str | None) -> "Spans":
+        """`moved` for keys of one layer, or of none that is known."""
+        one, two = before.bound_in(layer), after.bound_in(layer)
+        spans = self.raised(min(one, two), max(one, two), epoch)
         for prefix in {*before.prefixes, *after.prefixes, *self.prefixes}:
-            one, two = before.bound_of(prefix), after.bound_of(prefix)
+            one, two = before.bound_of(prefix, layer), after.bound_of(prefix, layer)
             spans.prefixes[prefix] = self._steps(prefix).raised(min(one, two), max(one, two), epoch)
         for key in {*before.pins, *after.pins, *self.keys}:
             bucket = bucket_of(salt, key.encode())
-            same = before.owner(bucket, key) == after.owner(bucket, key)
+            same = before.owner(bucket, key, layer) == after.owner(bucket, key, layer)
             spans.keys[key] = self.at(bucket, key) if same else epoch
         return spans
 
     def lost(self, route: Route, system: System, epoch: int, salt: str) -> "Spans":
         """What a seal of `epoch` makes of it: buckets, prefixes and keys that `system` does not own in `route`."""
-        spans = self.raised(*_foreign(route.bound, system), epoch)
+        spans = self.lost_in(route, system, epoch, salt, None)
+        for layer in {*route.held, *self.layers}:
+            spans.layers[layer] = self.layers.get(layer, self).lost_in(route, system, epoch, salt, layer)
+        return spans
+
+    def lost_in(self, route: Route, system: System, epoch: int, salt: str, layer: str | None) -> "Spans":
+        """`lost` for keys of one layer, or of none that is known."""
+        spans = self.raised(*_foreign(route.bound_in(layer), system), epoch)
         for prefix in {*route.prefixes, *self.prefixes}:
-            spans.prefixes[prefix] = self._steps(prefix).raised(*_foreign(route.bound_of(prefix), system), epoch)
+            bound = route.bound_of(prefix, layer)
+            spans.prefixes[prefix] = self._steps(prefix).raised(*_foreign(bound, system), epoch)
         for key in {*route.pins, *self.keys}:
             bucket = bucket_of(salt, key.encode())
             held = self.at(bucket, key)
-            spans.keys[key] = held if route.owner(bucket, key) == system else max(held, epoch)
+            spans.keys[key] = held if route.owner(bucket, key, layer) == system else max(held, epoch)
         return spans
 
     def _steps(self, prefix: str) -> "Spans":
@@ -193,6 +232,7 @@ class Spans:
             epochs=self.epochs,
             keys={k: e for k, e in self.keys.items() if keys is None or keys(k)},
             prefixes={p: s.wire() for p, s in self.prefixes.items()},
+            layers={layer: s.wire(keys) for layer, s in self.layers.items()},
         )
 
     @staticmethod
@@ -203,7 +243,8 @@ class Spans:
         if not rising or len(bounds) != len(spans.epochs):
             raise ValueError(f"not a step function over the buckets: {spans}")
         prefixes = {p: Spans.of(s) for p, s in spans.prefixes.items()}
-        return Spans(list(bounds), list(spans.epochs), dict(spans.keys), prefixes)
+        layers = {layer: Spans.of(s) for layer, s in spans.layers.items()}
+        return Spans(list(bounds), list(spans.epochs), dict(spans.keys), prefixes, layers)
 
 
 def _foreign(bound: int, system: System) -> tuple[int, int]:

@@ -34,8 +34,8 @@ def said(record: AnyControl, state: ControlState) -> str | None:
             shadowed = f", {share(record.shadow)} shadowed" if record.shadow else ""
             text = f"epoch {state.epoch}: {share(record.percentage)} to hierarchical{shadowed}"
         case Rollback():
-            back = share(state.route.percentage)
-            text = f"epoch {state.epoch}: ROLLBACK to {back} by {_who(record.actor)}, {record.trigger}: {record.reason}"
+            back = f"of layer {record.scope['layer']}" if record.scope else f"to {share(state.route.percentage)}"
+            text = f"epoch {state.epoch}: ROLLBACK {back} by {_who(record.actor)}, {record.trigger}: {record.reason}"
         case Pin():
             text = f"epoch {state.epoch}: {len(record.keys)} neurons pinned where they are ({record.reason})"
         case SetFlags():

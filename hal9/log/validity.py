@@ -47,11 +47,11 @@ class Validity:
     def __repr__(self) -> str:
         return f"Validity(claim={self.claim}, epoch={self.epoch}, seals={sorted(self.seals)})"
 
-    def sealed(self, epoch: int, key: bytes) -> bool:
-        """Whether the seals read so far void a change of `key` that belongs to `epoch` and comes after them."""
+    def sealed(self, epoch: int, key: bytes, layer: str | None = None) -> bool:
+        """Whether the seals read so far void a change of `key`, of `layer`, in `epoch`, that comes after them."""
         if epoch >= self._newest_lost:
             return False
-        return epoch < self.lost.at(bucket_of(self._salt, key), key.decode("utf-8", "replace"))
+        return epoch < self.lost.at(bucket_of(self._salt, key), key.decode("utf-8", "replace"), layer)
 
     def feed(self, record: Record) -> Kind:
         """Judge the next record of the log. A mark that cannot be read is void."""
@@ -69,9 +69,15 @@ class Validity:
             return "void"
         if self._system is not None:
             epoch = wire.number(record.headers, wire.EPOCH)
-            if epoch is None or self.sealed(epoch, key or b""):
+            if epoch is None or self.sealed(epoch, key or b"", self._layer(record)):
                 return "void"
         return "data"
+
+    def _layer(self, record: Record) -> str | None:
+        """The layer by which a change is judged; what says that a key is of a layer was made before it was known."""
+        if not self.lost.layers or wire.text(record.headers, wire.ORIGIN) == wire.MOVE:
+            return None
+        return wire.text(record.headers, wire.LAYER)
 
     def _mark(self, record: Record, key: bytes) -> Kind:
         if key.startswith(wire.CLAIM):

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from hal9 import wire
 from hal9.backend.core import CHANGES, REPLICA
-from hal9.backend.store import envelope, read_change, too_large
+from hal9.backend.store import envelope, layer_of_unit, read_change, too_large
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.control.route import Route
 from hal9.errors import Poison
@@ -112,6 +112,8 @@ class MigratorCore:
         self._seals: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
         self._seals_read_back: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
         self._layers: dict[bytes, str] = {}
+        self._owned_by: dict[bytes, str] = {}
+        """Key -> the layer that it is owned by: the first one that it was seen in, for ever."""
         self._marks: dict[int, Mark] = {}
         self._forced: set[tuple[System, int]] = set()
         self._settled: set[int] = set()
@@ -229,6 +231,9 @@ class MigratorCore:
                 versions[key] = (version, record.offset)
                 self._repairs[system].discard(key)
                 self._marked(other(system), key, wire.text(record.headers, wire.UNMAPPED))
+                layer = wire.text(record.headers, wire.LAYER)
+                if layer is not None:
+                    self._owned_by.setdefault(key, layer)
                 if system == HIERARCHICAL:
                     self._placed(key, _state_of(record))
         elif key in versions:
@@ -296,6 +301,8 @@ class MigratorCore:
             if change.version < known or (change.version == known and record.value is not None):
                 self._hold_commit(target, key, record)
                 return False
+            if change.layer is not None:
+                self._owned_by.setdefault(key, change.layer)
         except Poison as error:
             self._quarantine(system, record, error, now_ms)
             return False
@@ -307,6 +314,7 @@ class MigratorCore:
             # The version and the answer are copied all the same: whoever gets the key must not go on from an older one.
             self._quarantine(system, record, error, now_ms)
             change.unmapped, value = error.code, envelope(None, found.answer)
+        change.layer = self._owned_by.get(key)
         self._versions[target][key] = (change.version, -1)
         copied = Copied(system, record.offset, key, change.version)
         self._append(target, key, value, wire.change_headers(change, self.partition, self.terms[target]), copied)
@@ -344,6 +352,8 @@ class MigratorCore:
         layer = (unit or {}).get("layer")
         if isinstance(layer, str):
             self._layers[key] = layer
+        if (owning := layer_of_unit(unit)) is not None:
+            self._owned_by.setdefault(key, owning)
 
     def _copy_seal(self, system: System, offset: int, seal: Seal) -> None:
         epoch = seal.route.epoch

@@ -13,6 +13,7 @@ import msgspec
 from aiokafka import TopicPartition
 from redis.exceptions import RedisError
 
+from hal9.backend.store import layer_of_unit
 from hal9.connection import redis_client
 from hal9.control.log import following
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
@@ -69,10 +70,11 @@ async def holdings(settings: Settings, key: str) -> dict[str, Any]:
         Reader(settings.kafka) as reader,
         following(settings.kafka, topics, settings.migration.id) as follower,
     ):
-        found["owner"] = follower.state.route.owner(bucket, key)
         for system, store in (await _stores(settings, topics, reader, partition)).items():
             newest = store.newest.get(name)
             found[system] = None if newest is None else asdict(newest)
+        unit = found[HIERARCHICAL] or {}
+        found["owner"] = follower.state.route.owner(bucket, key, layer_of_unit(unit.get("state")))
     redis: Any = redis_client(settings.redis)
     try:
         version, unit = await redis.hmget(unit_key(partition, key), "version", "unit")

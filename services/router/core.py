@@ -18,7 +18,7 @@ from hal9.keys import MAX_KEY_BYTES, is_mark, key_error
 from hal9.log.effects import EARLIEST, Commit, Effects, Headers, NoTracer, Record, Send, Tracer
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
-from schemas.base import SYSTEMS, System, encode, other
+from schemas.base import HIERARCHICAL, SYSTEMS, System, encode, other
 from schemas.state import Claim
 from services.router import headers
 from services.router.comparison import MAX_PAIRS, Comparer, Report, judged
@@ -33,6 +33,7 @@ from services.router.outcomes import OutcomeBook
 from services.router.passed import Passed
 from services.router.protection import Protection
 from services.router.reading import UNALIGNED, Extra, Reading
+from services.router.returned import Returned
 from services.router.shadowing import Shadowing
 from services.router.twins import Twins
 
@@ -40,6 +41,7 @@ METADATA_BYTES = 3900
 PRESSED = 0.75
 """Share of the requests in flight that a partition may have, above which nothing is shadowed."""
 RESPONSES: dict[str, System] = {f"responses.{s}": s for s in SYSTEMS}
+GIVING_BACK = f"responses.{HIERARCHICAL}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class RouterCore:
         self._answers_next = self._answers_end = 0
         self._deadlines: list[tuple[float, int]] = []
         self._rejections: dict[int, Entry] = {}
+        self.returned = Returned()
 
     def __repr__(self) -> str:
         return (
@@ -190,6 +193,7 @@ class RouterCore:
             else:
                 self._reply(entry, "rejected", None, entry.rejected, now_ms)
         self._rejections.clear()
+        self.handover.taken_over(self.in_flight.values())
         if self._control is not None:
             self.control(self._control, now_ms)
 
@@ -251,6 +255,8 @@ class RouterCore:
         entry.sending -= 1
         self._passed.read_back()
         self.ledger.dispatched(entry, record.offset, now_ms)
+        if self.returned and self.in_flight.get(entry.position) is entry:
+            self.returned.read_back(entry)
         if entry.shadow is not None:
             entry.dispatched_ms = now_ms
         if entry.rejected is not None and not entry.answered:
@@ -265,6 +271,8 @@ class RouterCore:
             self.effects.sends.append(quarantine("router", "dispatched", self.partition, record, error, now_ms))
             return
         entry = self.in_flight.get(found.position) or self._restored(found, record, now_ms)
+        if entry.key is not None and entry.known is not None:
+            self._keys.learn(entry.key, found.layer, found.layer_version)
         if found.fallback and found.primary is not None:
             if entry.owner is not None:
                 return  # beside the dispatch to the owner, which counts
@@ -397,7 +405,11 @@ class RouterCore:
         """Dispatch what waits for `key`, unless one of its requests is in flight from before a move of its bucket."""
         if self.handover.holds(key):
             return
-        for entry in self.queues.pop(key, ()):
+        queue = self.queues.pop(key, ())
+        for entry in queue:
+            if entry.known is not None:  # one of them may know what was forgotten: all of them go to one system
+                self._keys.learn(key, entry.known.layer, entry.known.layer_version)
+        for entry in queue:
             self._dispatch(entry, self._keys.of(key))
 
     def _dispatch(self, entry: Entry, known: Key) -> None:
@@ -412,7 +424,8 @@ class RouterCore:
         self.in_flight[entry.position] = entry
         entry.sending += 1
         self._passed.sent()
-        written = headers.of_dispatch(entry, owner, self.partition, self.handover.after_seal(known), self.term)
+        after_seal = self.handover.after_seal(known)
+        written = headers.of_dispatch(entry, known, owner, self.partition, after_seal, self.term)
         self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, entry))
 
     def _shadows(self, entry: Entry, system: System, routed: bool) -> bool:
@@ -435,7 +448,8 @@ class RouterCore:
         self.in_flight[entry.position] = entry
         entry.sending += 1
         self._passed.sent()
-        written = headers.of_read(entry, system, self.partition, self.handover.after_seal(known), self.term, mark)
+        after_seal = self.handover.after_seal(known)
+        written = headers.of_read(entry, known, system, self.partition, after_seal, self.term, mark)
         self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, token or entry))
 
     def _turn(self, entry: Entry, now_ms: float) -> None:
@@ -502,13 +516,42 @@ class RouterCore:
         entry = self.in_flight.get(response.position)
         if entry is None or entry.owner != system or entry.epoch != response.epoch:
             return
-        if entry.course is not None and self._refused(entry, response, now_ms):
+        if self._unserved(entry, response, record.offset, now_ms):
             return
         entry.response_offset = record.offset
         if entry.shadow is not None and response.status != "timeout":
             self._report(self.comparer.primary(entry, Result.of(response, record.value), now_ms))
         code = response.error.decode("utf-8", "replace") if response.error is not None else None
         self._reply(entry, response.status, record.value, code, now_ms)
+
+    def _unserved(self, entry: Entry, response: wire.Response, offset: int, now_ms: float) -> bool:
+        """Whether the system asked says that another is to be asked."""
+        if response.status == wire.MOVED:
+            self._gave_back(entry, response, offset)
+            return True
+        return entry.course is not None and self._refused(entry, response, now_ms)
+
+    def _gave_back(self, entry: Entry, response: wire.Response, offset: int) -> None:
+        """Its layer stays at flat: once nothing of its key is at hierarchical any more, it goes there."""
+        if entry.key is None:
+            return
+        self._keys.learn(entry.key, response.layer, response.layer_version)
+        entry.known = self._keys.of(entry.key)
+        self.returned.add(entry, offset)
+        del self.in_flight[entry.position]
+        self.handover.gave_back(entry, self.in_flight.values())
+        self._queue_again([entry])
+
+    def _queue_again(self, taken: Sequence[Entry]) -> None:
+        """Requests that left the table without an answer wait in front of later ones, or are dispatched at once."""
+        for entry in taken:
+            entry.course = None
+            if entry.key is not None:
+                queue = self.queues.setdefault(entry.key, [])
+                queue.append(entry)
+                queue.sort(key=lambda e: e.position)
+        for key in dict.fromkeys(e.key for e in taken if e.key is not None):
+            self._pump(key)
 
     def _shadow(self, system: System, response: wire.Response, result: Result, now_ms: float) -> None:
         if self.shadowing.probes:
@@ -567,15 +610,7 @@ class RouterCore:
         self.protection.control(state)
         if self.phase != "serve":
             return
-        taken = self.handover.take_back(self.in_flight, state)
-        for entry in taken:
-            entry.course = None
-            if entry.key is not None:
-                queue = self.queues.setdefault(entry.key, [])
-                queue.append(entry)
-                queue.sort(key=lambda e: e.position)
-        for key in dict.fromkeys(e.key for e in taken if e.key is not None):
-            self._pump(key)
+        self._queue_again(self.handover.take_back(self.in_flight, state))
         marker = self.handover.advance(state)
         if marker is None:
             return
@@ -623,11 +658,18 @@ class RouterCore:
         found = {"requests": Commit(self.ledger.requests(self._next["requests"], waiting))}
         for log, system in RESPONSES.items():
             found[log] = Commit(self.moves.held(log, self.ledger.responses(system, min(passed[log], self._next[log]))))
+        if self.returned:
+            held = self.returned.first(found[GIVING_BACK].offset, self.ledger.unacked)
+            found[GIVING_BACK] = Commit(held)
         dispatched = self.ledger.dispatches(self._next["dispatched"])
         metadata = f"{self.ledger.answers(self._answers_next, waiting)};{self._validity.saved(dispatched)}"
         if len(metadata) <= METADATA_BYTES:
             found["dispatched"] = Commit(dispatched, metadata)
         return found
+
+    def forget(self) -> None:
+        """Forget the keys seen, with their layers: nothing depends on it."""
+        self._keys.forget()
 
     def idle(self) -> bool:
         """Nothing in flight, waiting or unacknowledged."""

@@ -45,10 +45,10 @@ class Entry:
     """A request from the moment it is read until its answer is acknowledged and its id has left the window.
 
     `offset` is where it lies on `dispatched` (None: not read back yet), `epoch` and `owner` are those of its last
-    dispatch. `away` is the epoch in which its bucket moved while it was in flight. `answers_at` is a position on
-    `responses` that no answer to it, or to a later request, can precede. `sending` counts its records on `dispatched`
-    that are not read back. `course` is the way of a read that does not
-    go to its owner alone. `dispatched_ms` and `twin` have a meaning beside a `shadow` only: when its record was read
+    dispatch. `away` is the epoch in which its bucket moved while it was in flight, or `handover.ASKED`. `answers_at` is
+    a position on `responses` that no answer to it, or to a later request, can precede. `sending` counts its records on
+    `dispatched` that are not read back. `course` is the way of a read that does not go to its owner alone.
+    `dispatched_ms` and `twin` have a meaning beside a `shadow` only: when its record was read
     back (0: it was not), and whether flat runs it twice.
     """
 

@@ -9,6 +9,9 @@ from schemas.state import Marker
 from services.router.entry import Entry
 from services.router.keybook import Key
 
+ASKED = -1
+"""`Entry.away` of a request that is at a system which gives requests of its key back: no epoch ends that."""
+
 
 class Handover:
     """What the last marker put down here says, and which keys wait for an epoch to settle."""
@@ -24,11 +27,16 @@ class Handover:
 
     def owner(self, known: Key) -> System:
         """Who owns a key here and now."""
-        return self.route.owner(known.bucket, known.text)
+        return self.route.owner(known.bucket, known.text, known.layer)
 
     def after_seal(self, known: Key) -> int:
-        """The epoch in which the key last moved."""
-        return self.moved.at(known.bucket, known.text)
+        """The epoch in which the key last moved; may have moved, if its layer is not known."""
+        return self._last_moved(known) if known.layer is None else self.moved.at(known.bucket, known.text, known.layer)
+
+    def _last_moved(self, known: Key) -> int:
+        """In whatever layer it is."""
+        moved = self.moved
+        return moved.newest_at(known.bucket, known.text) if moved.layers else moved.at(known.bucket, known.text)
 
     def holds(self, key: bytes) -> bool:
         """Whether requests of `key` must wait: one is in flight from before a move."""
@@ -53,9 +61,32 @@ class Handover:
             return
         for entry in in_flight:
             known, key = entry.known, entry.key
-            if entry.away is None and known is not None and key is not None and self.after_seal(known) == self.epoch:
-                entry.away = self.epoch
+            if entry.away not in (None, ASKED) or known is None or key is None or self._last_moved(known) != self.epoch:
+                continue
+            if entry.away is None:
                 self._away[key] = self._away.get(key, 0) + 1
+            entry.away = self.epoch
+
+    def gave_back(self, entry: Entry, in_flight: Iterable[Entry]) -> None:
+        """Hierarchical gave `entry` back, which left the table: its key waits for all others that are there."""
+        self.release(entry)
+        for other in in_flight:
+            if other.key == entry.key:
+                self._asked(other)
+
+    def taken_over(self, in_flight: Iterable[Entry]) -> None:
+        """What a predecessor asked hierarchical for, and whose layer is known by now, will be given back."""
+        for entry in in_flight:
+            known = entry.known
+            if known is None or known.layer is None or entry.course is not None:
+                continue
+            if entry.owner != self.owner(known):
+                self._asked(entry)
+
+    def _asked(self, entry: Entry) -> None:
+        if entry.away is None and entry.key is not None:
+            entry.away = ASKED
+            self._away[entry.key] = self._away.get(entry.key, 0) + 1
 
     def missed(self, entry: Entry) -> None:
         """An entry was restored from a record after the marker that moved its key: it is away all the same."""

@@ -6,6 +6,7 @@ from hal9 import wire
 from hal9.log.effects import Record
 from schemas.base import System
 from services.router.entry import Entry
+from services.router.keybook import Key
 
 Headers = list[tuple[str, bytes]]
 
@@ -31,7 +32,7 @@ def of_user(record: Record) -> Headers:
     return [(name, value or b"") for name, value in record.headers if name not in wire.OURS and name not in written]
 
 
-def of_dispatch(entry: Entry, owner: System, partition: int, after_seal: int, term: int) -> Headers:
+def of_dispatch(entry: Entry, known: Key, owner: System, partition: int, after_seal: int, term: int) -> Headers:
     """A request as both systems read it."""
     request = entry.request
     # The term comes first: it is what every reader of the log looks for.
@@ -46,6 +47,8 @@ def of_dispatch(entry: Entry, owner: System, partition: int, after_seal: int, te
         headers.append((wire.TRACEPARENT, request.traceparent))
     if request.passed_on:
         headers += request.passed_on
+    if known.layer is not None:
+        headers += wire.layer_headers(known.layer, known.layer_version)
     if entry.shadow is not None:
         headers.append((wire.SHADOW, entry.shadow.encode()))
         if entry.twin:
@@ -53,9 +56,11 @@ def of_dispatch(entry: Entry, owner: System, partition: int, after_seal: int, te
     return headers
 
 
-def of_read(entry: Entry, system: System, partition: int, after_seal: int, term: int, mark: str | None) -> Headers:
+def of_read(
+    entry: Entry, known: Key, system: System, partition: int, after_seal: int, term: int, mark: str | None
+) -> Headers:
     """A read that another system than its owner is asked for (`mark` says how), or its owner instead of another."""
-    written = of_dispatch(entry, system, partition, after_seal, term)
+    written = of_dispatch(entry, known, system, partition, after_seal, term)
     return [h for h in written if h[0] not in (wire.SHADOW, wire.TWIN)] + ([(mark, b"1")] if mark else [])
 
 

@@ -18,6 +18,9 @@ class Key:
     misplaced_to: int | None
     twin_bucket: int = -1
     """-1: nobody has asked for it yet."""
+    layer: str | None = None
+    """Known of keys that hierarchical gave back, or that were dispatched with it. Forgetting it costs a hop."""
+    layer_version: int = 0
 
 
 class KeyBook:
@@ -37,7 +40,7 @@ class KeyBook:
         found = self._keys.get(key)
         if found is None:
             if len(self._keys) >= REMEMBERED:
-                self._keys.clear()
+                self.forget()
             at = partition_of(key, self._partitions)
             found = self._keys[key] = Key(
                 key.decode(),
@@ -46,3 +49,13 @@ class KeyBook:
                 None if at == self._partition else at,
             )
         return found
+
+    def forget(self) -> None:
+        """All of them: there are too many, or a test wants it."""
+        self._keys.clear()
+
+    def learn(self, key: bytes, layer: str | None, version: int) -> None:
+        """The layer of a key, and the version from which on its owner may go on."""
+        if layer is not None:
+            known = self.of(key)
+            known.layer, known.layer_version = layer, max(known.layer_version, version)

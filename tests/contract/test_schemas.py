@@ -137,7 +137,7 @@ def test_the_wire_module_and_the_table_of_headers_have_one_set_of_names() -> Non
     declared = {header.name for table in tables for header in table}
     assert declared <= names
     # What our own services tell each other beyond the contract.
-    assert names - declared <= {wire.LAYER, wire.SOURCE}
+    assert names - declared <= {wire.SOURCE, wire.MOVED, wire.MOVE}
 
 
 def test_key_vectors_hold_for_this_and_for_another_implementation_of_the_partitioner() -> None:

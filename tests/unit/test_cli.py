@@ -123,6 +123,8 @@ def test_work_that_takes_too_long_is_not_achieved() -> None:
         (["run", "rooter"], "did you mean router?"),
         (["run", "router", "--name", "flat"], "hal9 run system"),
         (["migration", "rollback", "--phase", "canry"], "did you mean canary?"),
+        (["migration", "rollback", "--layer", "tacticle"], "did you mean tactical?"),
+        (["migration", "rollback", "--layer", "tactical", "--phase", "1"], "one of them"),
         (["migration", "start", "no-such-plan"], "canary"),
         (["state", "get", ""], "empty"),
         (["request", "send", "a", "{", "--json"], "cannot be used"),

@@ -20,6 +20,7 @@ flags = st.builds(
     percentage=st.integers(0, 10_000).map(lambda n: n / 100),
     pins=held,
     prefixes=held,
+    held=st.lists(st.sampled_from(["reflexive", "tactical"]), max_size=2, unique=True),
 )
 
 
@@ -43,9 +44,12 @@ class Control:
         return self.state.refusals[-1][1]
 
 
-@given(flags, NAMES, st.integers(0, 9_999))
-def test_one_order_decides_where_scopes_overlap(given: Flags, key: str, bucket: int) -> None:
-    owner = route_of(given).owner(bucket, key)
+LAYER_NAMES = ("reflexive", "tactical", None)
+
+
+@given(flags, NAMES, st.integers(0, 9_999), st.sampled_from(LAYER_NAMES))
+def test_one_order_decides_where_scopes_overlap(given: Flags, key: str, bucket: int, layer: str | None) -> None:
+    owner = route_of(given).owner(bucket, key, layer)
     matching = [p for p in given.prefixes if key.startswith(p)]
     if key in given.pins:
         assert owner == given.pins[key]
@@ -53,15 +57,17 @@ def test_one_order_decides_where_scopes_overlap(given: Flags, key: str, bucket: 
         assert owner == "flat"
     elif matching:
         assert owner == given.prefixes[max(matching, key=len)]
+    elif layer in given.held:
+        assert owner == "flat"
     else:
         assert owner == ("hierarchical" if bucket < round(given.percentage * 100) else "flat")
 
 
-@given(flags, flags, NAMES, st.integers(0, 9_999))
+@given(flags, flags, NAMES, st.integers(0, 9_999), st.sampled_from(LAYER_NAMES))
 def test_whatever_moves_a_key_to_hierarchical_counts_as_a_promotion(
-    before: Flags, after: Flags, key: str, bucket: int
+    before: Flags, after: Flags, key: str, bucket: int, layer: str | None
 ) -> None:
-    owners = route_of(before).owner(bucket, key), route_of(after).owner(bucket, key)
+    owners = route_of(before).owner(bucket, key, layer), route_of(after).owner(bucket, key, layer)
     if owners == ("flat", "hierarchical"):
         assert promotes(before, after)
 
@@ -147,6 +153,32 @@ def test_a_rollback_takes_prefixes_and_reads_back_too() -> None:
     assert (found.percentage, found.prefixes, found.reads) == (0.0, {"b": "flat"}, {})
 
 
+def test_a_rollback_of_one_layer_holds_it_and_leaves_the_rest_and_is_no_latch() -> None:
+    control = Control()
+    control.set("percentage=40", "held=strategic")
+    assert control.write(Rollback, expected_epoch=1, trigger="manual", scope={"layer": "reflexive"}) == "accepted"
+    found = control.state
+    assert (found.flags.held, found.route.bound, found.rolled_back) == (["reflexive", "strategic"], 4000, None)
+    assert control.set("percentage=50") == "accepted"
+
+
+def test_a_rollback_of_one_layer_is_refused_only_if_that_layer_went_back_later() -> None:
+    control = Control()
+    control.set("percentage=40")
+    for layer in ("reflexive", "tactical"):
+        assert control.write(Rollback, expected_epoch=1, trigger="manual", scope={"layer": layer}) == "accepted"
+    assert control.write(Rollback, expected_epoch=1, trigger="manual", scope={"layer": "tactical"}) == "refused"
+    assert control.write(Rollback, expected_epoch=1, trigger="manual") == "accepted"
+    assert control.write(Rollback, expected_epoch=1, trigger="manual", scope={"layer": "strategic"}) == "refused"
+
+
+@pytest.mark.parametrize("scope", [{"layer": "cortical"}, {"bucket": 3}, {"layer": "tactical", "bucket": 3}])
+def test_an_unknown_scope_of_a_rollback_is_refused_with_the_scopes_there_are(scope: dict[str, Any]) -> None:
+    control = Control()
+    assert control.write(Rollback, expected_epoch=0, trigger="manual", scope=scope) == "refused"
+    assert "{layer: NAME}" in control.refusal
+
+
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
@@ -161,6 +193,7 @@ def test_a_rollback_takes_prefixes_and_reads_back_too() -> None:
         ("pins.k=nowhere", "flat or hierarchical"),
         ("reads.Not An Operation=flat", "reads"),
         ("pins=flat", "there is no flag"),
+        ("held=reflexive,tacticle", "tacticle"),
     ],
 )
 def test_a_wrong_flag_is_named_with_what_would_be_right(assignment: str, said: str) -> None:

@@ -49,6 +49,8 @@ def test_the_schedules_reach_what_they_are_meant_to_reach() -> None:
         "fallback_reads",
         "stale_reads",
         "answers_fallback",
+        "moved_back",
+        "given_up",
     )
     assert all(seen[what] for what in wanted), seen
     assert all(seen[f"answers_{status}"] for status in ("ok", "error", "rejected", "timeout", "repeated")), seen

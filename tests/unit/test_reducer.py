@@ -304,7 +304,7 @@ def test_a_rollback_never_gives_hierarchical_more(log: list[AnyControl], phase: 
 def test_a_scope_this_version_does_not_know_is_refused_not_widened() -> None:
     log = Log()
     log.route(5)
-    assert log.rollback(scope={"layer": "tactical"}) == "refused"
+    assert log.rollback(scope={"bucket": 3}) == "refused"
     assert "layer" in log.state.refusals[-1][1]
 
 

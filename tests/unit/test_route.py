@@ -1,5 +1,6 @@
 """Ownership by bucket, and the step functions over the buckets, against a naive model with one cell per bucket."""
 
+from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
@@ -30,6 +31,10 @@ scoped = st.builds(
     bounds,
     st.dictionaries(st.sampled_from(LONG), st.sampled_from(SYSTEMS), max_size=2),
     prefixes,
+)
+CLASSES = (None, "reflexive", "tactical")
+layered = st.builds(
+    lambda route, names: replace(route, held=names), scoped, st.frozensets(st.sampled_from(["reflexive", "tactical"]))
 )
 
 
@@ -129,6 +134,33 @@ def test_lost_is_exact_for_every_key_whatever_prefixes_and_pins_come_and_go(walk
         spans = spans.lost(route, system, epoch, SALT)
         told |= {name: epoch for name in LONG if route.owner(own(name), name) != system}
         assert {name: spans.at(own(name), name) for name in LONG} == told
+
+
+@given(st.lists(layered, min_size=1, max_size=6))
+def test_moved_is_exact_for_every_key_of_every_layer(walk: list[Route]) -> None:
+    spans, before = Spans(), Route()
+    told = {(name, layer): 0 for name in LONG for layer in CLASSES}
+    for epoch, after in enumerate(walk, 1):
+        spans = spans.moved(before, after, epoch, SALT)
+        for name, layer in told:
+            if before.owner(own(name), name, layer) != after.owner(own(name), name, layer):
+                told[name, layer] = epoch
+        before = after
+        assert {(name, layer): spans.at(own(name), name, layer) for name, layer in told} == told
+        for name in LONG:
+            assert spans.newest_at(own(name), name) == max(told[name, layer] for layer in CLASSES)
+    assert spans.newest() >= max(told.values())
+    assert Spans.of(spans.wire()) == spans
+    assert Route.of(before.mark(9)) == before
+
+
+@given(st.lists(layered, min_size=1, max_size=6), st.sampled_from(SYSTEMS))
+def test_lost_is_exact_for_every_key_of_every_layer(walk: list[Route], system: System) -> None:
+    spans, told = Spans(), {(name, layer): 0 for name in LONG for layer in CLASSES}
+    for epoch, route in enumerate(walk, 1):
+        spans = spans.lost(route, system, epoch, SALT)
+        told |= {(name, layer): epoch for name, layer in told if route.owner(own(name), name, layer) != system}
+        assert {(name, layer): spans.at(own(name), name, layer) for name, layer in told} == told
 
 
 @given(scoped, scoped)
