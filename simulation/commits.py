@@ -33,6 +33,8 @@ class Dispatch:
     key: bytes
     fallback: bool = False
     aligned: bool = False
+    landed: int = 0
+    """How many records had landed anywhere before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +62,28 @@ class Passed:
     """Where each position was dispatched first."""
     beside: dict[tuple[System, "Position", int | None], int] = field(default_factory=dict)
     """Where a read was first dispatched to a system that is not its owner: in this epoch, or (None) as a fallback."""
-    responded: set[tuple[System, "Position"]] = field(default_factory=set)
+    responded: dict[tuple[System, "Position"], int] = field(default_factory=dict)
+    """How many records had landed before the newest response of a system to a position."""
     copied: dict[tuple[str, bytes], int] = field(default_factory=dict)
     """Per replica log and key the newest version in it."""
     _checked: dict[tuple[str, Name], int] = field(default_factory=dict)
+    _landed: int = 0
 
     def landed(self, name: Name, record: Stored, kind: str) -> None:
         """A record was stored."""
         log, partition = name
+        self._landed += 1
         if kind in ("void", "claim"):
             return
         self.records.setdefault(name, []).append((record, kind))
         if kind != "data":
             return
         if log == "dispatched":
-            self._dispatched(_dispatch(record))
+            self._dispatched(_dispatch(record, self._landed))
         elif log in RESPONSES.values():
             position = wire.parse_position(wire.header(record.headers, wire.POSITION))
             if position is not None and wire.text(record.headers, wire.ROLE) in ("primary", "fallback"):
-                self.responded.add((NAMED[log], position))
+                self.responded[NAMED[log], position] = self._landed
         elif log in REPLICA.values():
             place = (f"{log}/{partition}", record.key or b"")
             version = wire.number(record.headers, wire.VERSION) or 0
@@ -113,13 +118,13 @@ class Passed:
             self._checked[service, name] = at
 
 
-def _dispatch(record: Stored) -> Dispatch:
+def _dispatch(record: Stored, landed: int = 0) -> Dispatch:
     primary = wire.text(record.headers, wire.PRIMARY)
     position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
     epoch = wire.number(record.headers, wire.EPOCH) or 0
     fallback, aligned = (wire.header(record.headers, name) == b"1" for name in (wire.FALLBACK, wire.ALIGNED))
     system = NAMED[primary] if primary else None
-    return Dispatch(record.offset, position, epoch, system, record.key or b"", fallback, aligned)
+    return Dispatch(record.offset, position, epoch, system, record.key or b"", fallback, aligned, landed)
 
 
 def _request(case: Case) -> bool:
@@ -148,6 +153,8 @@ def _response(case: Case) -> bool:
         return True
     if newest.primary != NAMED[case.log] or newest.epoch != wire.number(record.headers, wire.EPOCH):
         return True
+    if witness.passed.responded.get((newest.primary, position), 0) < newest.landed:
+        return True  # what was dispatched again since gets a response of its own
     asked = witness.positions[position]
     return bool(asked.answers) or (asked.deadline_ms is not None and asked.deadline_ms <= case.now_ms)
 
