@@ -62,8 +62,9 @@ class Passed:
     """Where each position was dispatched first."""
     beside: dict[tuple[System, "Position", int | None], int] = field(default_factory=dict)
     """Where a read was first dispatched to a system that is not its owner: in this epoch, or (None) as a fallback."""
-    responded: dict[tuple[System, "Position"], int] = field(default_factory=dict)
-    """How many records had landed before the newest response of a system to a position."""
+    responded: set[tuple[System, "Position"]] = field(default_factory=set)
+    response_landed: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    """Per response (log, partition, offset): how many records had landed anywhere before it."""
     copied: dict[tuple[str, bytes], int] = field(default_factory=dict)
     """Per replica log and key the newest version in it."""
     _checked: dict[tuple[str, Name], int] = field(default_factory=dict)
@@ -83,7 +84,8 @@ class Passed:
         elif log in RESPONSES.values():
             position = wire.parse_position(wire.header(record.headers, wire.POSITION))
             if position is not None and wire.text(record.headers, wire.ROLE) in ("primary", "fallback"):
-                self.responded[NAMED[log], position] = self._landed
+                self.responded.add((NAMED[log], position))
+                self.response_landed[log, partition, record.offset] = self._landed
         elif log in REPLICA.values():
             place = (f"{log}/{partition}", record.key or b"")
             version = wire.number(record.headers, wire.VERSION) or 0
@@ -153,7 +155,7 @@ def _response(case: Case) -> bool:
         return True
     if newest.primary != NAMED[case.log] or newest.epoch != wire.number(record.headers, wire.EPOCH):
         return True
-    if witness.passed.responded.get((newest.primary, position), 0) < newest.landed:
+    if witness.passed.response_landed.get((case.log, case.partition, record.offset), 0) < newest.landed:
         return True  # what was dispatched again since gets a response of its own
     asked = witness.positions[position]
     return bool(asked.answers) or (asked.deadline_ms is not None and asked.deadline_ms <= case.now_ms)
