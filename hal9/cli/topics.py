@@ -8,9 +8,9 @@ from hal9.cli.exits import NOT_ACHIEVED, perform
 from hal9.cli.options import Config, DryRun, Format, Output, Timeout, actor, settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from hal9.log.positions import Position
+    from hal9.log.positions import HandingOver, Position
 
 topics_app = typer.Typer(name="topics", help="The Kafka topics.", no_args_is_help=True)
 
@@ -84,18 +84,9 @@ def adopt(
     """Have the router begin where a consumer group ended; refused (4) while either has members."""
     import time
 
-    from hal9.connection import reach_kafka
-    from hal9.log.positions import HandingOver
-    from hal9.topics import Topics
-
-    settings = settings_for(config, timeout)
-
-    async def work() -> "list[Position]":
-        await reach_kafka(settings.kafka)
-        handing = HandingOver(settings.kafka, Topics.of(settings.topics), deadline_s=timeout)
-        return await handing.adopt(from_group, time.time_ns() // 1_000_000, dry_run=dry_run)
-
-    _show_positions(perform(work(), timeout + settings.kafka.wait_s), output, dry_run=dry_run)
+    now_ms = time.time_ns() // 1_000_000
+    found = _handed_over(config, timeout, lambda handing: handing.adopt(from_group, now_ms, dry_run=dry_run))
+    _show_positions(found, output, dry_run=dry_run)
 
 
 @topics_app.command(epilog="Example: hal9 topics release --to-group orders")
@@ -107,18 +98,25 @@ def release(
     dry_run: DryRun = False,
 ) -> None:
     """Have a consumer group begin where the router ended; refused (4) while either has members or work is under way."""
+    found = _handed_over(config, timeout, lambda handing: handing.release(to_group, dry_run=dry_run))
+    _show_positions(found, output, dry_run=dry_run)
+
+
+def _handed_over(
+    config: Config, timeout_s: float, act: "Callable[[HandingOver], Awaitable[list[Position]]]"
+) -> "list[Position]":
+    """The positions that `act` carries from one consumer group to the other."""
     from hal9.connection import reach_kafka
     from hal9.log.positions import HandingOver
     from hal9.topics import Topics
 
-    settings = settings_for(config, timeout)
+    settings = settings_for(config, timeout_s)
 
     async def work() -> "list[Position]":
         await reach_kafka(settings.kafka)
-        handing = HandingOver(settings.kafka, Topics.of(settings.topics), deadline_s=timeout)
-        return await handing.release(to_group, dry_run=dry_run)
+        return await act(HandingOver(settings.kafka, Topics.of(settings.topics), deadline_s=timeout_s))
 
-    _show_positions(perform(work(), timeout + settings.kafka.wait_s), output, dry_run=dry_run)
+    return perform(work(), timeout_s + settings.kafka.wait_s)
 
 
 def _show_positions(found: "Sequence[Position]", output: Output, *, dry_run: bool) -> None:
