@@ -1,7 +1,7 @@
 """The client while brokers refuse, go down and hand partitions over, and a process that holds several clients."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from aiokafka import TopicPartition
@@ -22,20 +22,9 @@ from hal9.testing.mock_cluster import (
     PRODUCE,
     TOO_LARGE,
     MockCluster,
-    NoMockCluster,
 )
 
 PARTITIONS = 6
-
-
-@pytest.fixture
-def cluster() -> Iterator[MockCluster]:
-    try:
-        cluster = MockCluster()
-    except NoMockCluster as reason:
-        pytest.skip(str(reason))
-    yield cluster
-    cluster.close()
 
 
 @pytest.fixture

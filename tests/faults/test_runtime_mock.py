@@ -1,7 +1,5 @@
 """Errors that a real broker does not give on demand, from the mock cluster inside librdkafka."""
 
-from collections.abc import Iterator
-
 import pytest
 from aiokafka.errors import GroupAuthorizationFailedError
 
@@ -26,19 +24,8 @@ from hal9.testing.mock_cluster import (
     TOO_LARGE,
     UNKNOWN_MEMBER,
     MockCluster,
-    NoMockCluster,
 )
 from hal9.topics import Topics
-
-
-@pytest.fixture
-def cluster() -> Iterator[MockCluster]:
-    try:
-        cluster = MockCluster()
-    except NoMockCluster as reason:
-        pytest.skip(str(reason))
-    yield cluster
-    cluster.close()
 
 
 @pytest.fixture
