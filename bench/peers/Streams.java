@@ -30,14 +30,15 @@ public class Streams {
         CountDownLatch done = new CountDownLatch(1);
         StreamsBuilder builder = new StreamsBuilder();
         builder.stream(args[1], Consumed.with(Serdes.ByteArray(), Serdes.ByteArray())).peek((key, value) -> {
-            long n = seen.incrementAndGet();
-            if (n == 1) {
+            if (seen.incrementAndGet() == count) done.countDown();
+        }).to(args[2], Produced.with(Serdes.ByteArray(), Serdes.ByteArray()));
+        KafkaStreams streams = new KafkaStreams(builder.build(), settings);
+        streams.setStateListener((now, before) -> {
+            if (now == KafkaStreams.State.RUNNING && at.get() == 0) { // partitions are assigned, so fetching begins
                 cpu.set(cpu());
                 at.set(System.nanoTime());
             }
-            if (n == count) done.countDown();
-        }).to(args[2], Produced.with(Serdes.ByteArray(), Serdes.ByteArray()));
-        KafkaStreams streams = new KafkaStreams(builder.build(), settings);
+        });
         streams.start();
         boolean all = done.await(120, TimeUnit.SECONDS);
         streams.close(java.time.Duration.ofSeconds(30)); // flushes and commits

@@ -19,12 +19,11 @@ def main() -> None:
         }
     )
     producer = Producer({"bootstrap.servers": task.bootstrap, "enable.idempotence": True})
-    consumer.subscribe([task.source])
+    consumer.subscribe([task.source], on_assign=lambda _consumer, _partitions: meter.begin())
     while moved < task.count:
         for message in consumer.consume(1_000, 0.25):
             if message.error():
                 raise SystemExit(str(message.error()))
-            meter.begin()
             decide(message.headers())
             while True:
                 try:

@@ -3,10 +3,26 @@
 import asyncio
 import uuid
 
+from aiokafka.abc import ConsumerRebalanceListener
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker, KafkaMessage, KafkaPublishMessage
 
 from bench.peers.meter import Meter, Task, decide
+
+
+class Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Fetching begins when partitions are assigned."""
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    async def on_partitions_revoked(self, revoked: object) -> None:
+        """Nothing to do."""
+
+    async def on_partitions_assigned(self, assigned: object) -> None:
+        """Start the clock."""
+        if assigned:
+            self._meter.begin()
 
 
 async def main() -> None:
@@ -22,10 +38,10 @@ async def main() -> None:
         group_id=uuid.uuid4().hex,
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.NACK_ON_ERROR,
+        listener=Listener(meter),
     )
     async def handle(message: KafkaMessage) -> None:
         nonlocal moved
-        meter.begin()
         records = message.raw_message
         batch = []
         for record in records:

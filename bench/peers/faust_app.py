@@ -27,12 +27,21 @@ source = app.topic(TASK.source, key_serializer="raw", value_serializer="raw")
 target = app.topic(TASK.target, key_serializer="raw", value_serializer="raw")
 
 
+meter = Meter()
+
+
+@app.on_partitions_assigned.connect
+async def begin(_app: object, assigned: object, **_: object) -> None:
+    """Fetching begins."""
+    if assigned:
+        meter.begin()
+
+
 @app.agent(source)
 async def move(stream: faust.Stream[bytes]) -> None:
     """Each record, until `count` are through."""
-    meter, moved, under_way = Meter(), 0, []
+    moved, under_way = 0, []
     async for event in stream.events():
-        meter.begin()
         decide(event.headers)
         under_way.append(await target.send(key=event.key, value=event.value, headers=event.headers))
         moved += 1

@@ -25,10 +25,16 @@ def main() -> None:
         target = app.topic(task.target, key_deserializer="bytes", value_deserializer="bytes", **kinds)
 
         def look(value: bytes, _key: bytes, _at: int, headers: object) -> bytes:
-            meter.begin()
             decide(headers)
             return value
 
+        assign = app._on_assign
+
+        def assigned(consumer: object, partitions: list[object]) -> None:
+            meter.begin()
+            assign(consumer, partitions)
+
+        app._on_assign = assigned
         app.dataframe(source).apply(look, metadata=True).to_topic(target)
         app.run(count=task.count, timeout=60, collect=False)
         meter.tell(task.count)
