@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from hal9.compare.rules import Rule, Tolerance
 
 MAX_STATES = 10_000
+MAX_DEPTH = 64
+"""Of a tree: what lies deeper is compared as one leaf."""
+USUAL = 1e-9
+"""Relative tolerance of `isclose` when it is given none: whoever allows as much or more allows what it finds close."""
 
 Items = frozenset[tuple[int, int]]
 """(rule, how many of its segments are matched)."""

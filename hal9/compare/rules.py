@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from hal9.compare.layout import Layouts
 from hal9.compare.matcher import Node, compiled
 from hal9.compare.paths import Pattern
 from hal9.compare.showing import Redactor
@@ -70,11 +71,14 @@ class RuleBook:
     redactor: Redactor = field(init=False, repr=False, compare=False)
     rounding: str = field(init=False)
     """What a divergence says of floats beyond the default tolerance."""
+    layouts: Layouts = field(init=False, repr=False, compare=False)
+    """Of the answers met lately: a memory of what is the same, which no verdict depends on."""
     _nodes: dict[tuple[Side, str | None], Node] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Compile a matcher per side and operation that a rule names, and one for all other operations."""
         object.__setattr__(self, "redactor", Redactor(self.key))
+        object.__setattr__(self, "layouts", Layouts())
         object.__setattr__(self, "rounding", f"rel {self.tolerance.relative:g} abs {self.tolerance.absolute:g}")
         named = {operation for rule in self.rules for operation in rule.operations}
         nodes: dict[tuple[Side, str | None], Node] = {}

@@ -6,7 +6,7 @@ same path but for list indexes), so that a noisy list cannot hide another field;
 
 from math import isclose
 
-from hal9.compare.matcher import Node
+from hal9.compare.matcher import MAX_DEPTH, USUAL, Node
 from hal9.compare.multiset import unmatched
 from hal9.compare.paths import MAX_PATH_CHARS, escaped
 from hal9.compare.rules import Rule, RuleBook, Side, Tolerance
@@ -16,12 +16,9 @@ from schemas.reports import FieldDifference
 MAX_FIELDS = 32
 MAX_PER_CLASS = 8
 MAX_FOUND = 256
-MAX_DEPTH = 64
 MAX_RULE_CHARS = 128
 _TEXT = {str}
 _FLOAT = {float}
-USUAL = 1e-9
-"""Relative tolerance of `isclose` when it is given none: whoever allows as much or more allows what it finds close."""
 
 Path = tuple["Path", str | int] | None
 """The last segment and what precedes it; None is the root. Rendered only when something differs."""

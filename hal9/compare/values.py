@@ -11,6 +11,8 @@ from schemas.reports import FieldDifference
 
 _tree = msgspec.msgpack.Decoder()
 _OPAQUE = object()
+_TEXT_BELOW = 0x80
+"""First bytes of JSON; what begins with another one is msgpack, or neither."""
 
 
 def differences(
@@ -23,11 +25,16 @@ def differences(
     if flat == hierarchical or not (flat or hierarchical):
         return []
     a, b = flat or b"", hierarchical or b""
-    node, walk = book.matcher("answer", operation), Walk(book, now_ms)
+    node = book.matcher("answer", operation)
+    if a and b and book.layouts.same(node, a, b, now_ms):
+        return []
+    walk = Walk(book, now_ms)
     if a and b:
         left, right = _trees(a, b)
         if left is not _OPAQUE:
             walk.compare(left, right, node, None, 0)
+            if not walk.found and len(a) == len(b) and a[0] >= _TEXT_BELOW:
+                book.layouts.learn(node, a, book.tolerance, now_ms)
             return walk.found
     rule = node.living(now_ms)
     if rule is not None and rule.action == "ignore":
@@ -41,7 +48,7 @@ def differences(
 def _trees(a: bytes, b: bytes) -> tuple[object, object]:
     """Both as trees of one format: b"1" is a number of JSON or of msgpack, but not one of each."""
     # The first byte of every text is a whole number in msgpack, so of a text only its first byte could be meant.
-    text = a[0] < 0x80 and b[0] < 0x80  # noqa: PLR2004
+    text = a[0] < _TEXT_BELOW and b[0] < _TEXT_BELOW
     for read in (_json, _msgpack) if text else (_msgpack, _json):
         left = read(a)
         if left is not _OPAQUE:
