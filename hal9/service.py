@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import uvloop
+
 from hal9.connection import reach_kafka
 from hal9.control.log import ControlFollower, following
 from hal9.control.reducer import Outcome
@@ -188,6 +190,6 @@ def run(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: S
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE)
-    asyncio.run(until_told())
+    uvloop.run(until_told())
     if signal.SIGINT in told:
         raise KeyboardInterrupt

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from msgspec import Struct
+
 from hal9.errors import Poison
 from hal9.log.effects import Headers, Record
 from schemas.base import SYSTEMS, System
@@ -75,8 +77,7 @@ class Limits:
     deadline_ms: int = 10_000
 
 
-@dataclass(slots=True)
-class Request:
+class Request(Struct, gc=False):
     """A request as read: what the headers say, defaults filled in; `rejected` is a code when it cannot be accepted."""
 
     id: str
@@ -265,8 +266,7 @@ def parse_dispatched(record: Record) -> Dispatched:
         raise Poison("bad-dispatched", str(error)) from error
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct, gc=False):
     """What one system answered to one dispatched request in one role, of `partition` (a native system may miss it)."""
 
     position: int
@@ -284,23 +284,26 @@ class Response:
 def parse_response(record: Record) -> Response:
     """Read a record of a response log; Poison if it is not what a system writes."""
     fields = dict(record.headers)
-    position = parse_position(fields.get(POSITION))
-    role, status = fields.get(ROLE, b"primary"), fields.get(STATUS)
-    epoch = fields.get(EPOCH) or b""
-    if position is None or status not in RESPONSE_STATUSES or not epoch.isdigit() or len(epoch) > _DIGITS:
+    get = fields.get
+    head, _, tail = (get(POSITION) or b"").partition(b":")
+    epoch, status = get(EPOCH) or b"", RESPONSE_STATUSES.get(get(STATUS) or b"")
+    digits = head.isdigit() and tail.isdigit() and epoch.isdigit()
+    if not digits or status is None or max(len(head), len(tail), len(epoch)) > _DIGITS:
         raise Poison("bad-response", f"headers {sorted(fields)}")
-    version = fields.get(STATE_VERSION) or b"0"
-    return Response(
-        position[1],
+    version = get(STATE_VERSION) or b"0"
+    found = Response(
+        int(tail),
         int(epoch),
-        role,
-        RESPONSE_STATUSES[status],
-        fields.get(ERROR),
+        get(ROLE, b"primary"),
+        status,
+        get(ERROR),
         int(version) if version.isdigit() and len(version) <= _DIGITS else 0,
-        fields.get(STATE_DIFF),
-        position[0],
-        *(_layer(fields) if status == b"moved" else _NO_LAYER),
+        get(STATE_DIFF),
+        int(head),
     )
+    if status is MOVED:
+        found.layer, found.layer_version = _layer(fields)
+    return found
 
 
 @dataclass(slots=True)

@@ -42,7 +42,7 @@ class Layout:
         until_ms: when the first of the rules ends that hold now.
     """
 
-    __slots__ = ("_built", "_equal", "_like", "_unpack", "until_ms")
+    __slots__ = ("_built", "_equal", "_like", "_loose", "_unpack", "until_ms")
 
     def __init__(self, value: bytes, node: "Node", within: "Tolerance", now_ms: float) -> None:
         reading = _Reading(value, within, now_ms)
@@ -52,13 +52,17 @@ class Layout:
         self._built = int.from_bytes(reading.built, "little")
         self._like = int.from_bytes(value, "little") & self._built
         self._equal = int.from_bytes(reading.equal, "little")
+        self._loose = self._built & ~self._equal
+        """Of what is ignored: the bits by which the second one must be built like this, too."""
         self._unpack = struct.Struct(reading.format()).unpack
         self.until_ms = reading.until_ms
 
     def same(self, a: bytes, b: bytes) -> bool:
         """Whether both are built like this and say the same; as long as the value it was made of, both of them."""
         left, right = int.from_bytes(a, "little"), int.from_bytes(b, "little")
-        if left & self._built != self._like or right & self._built != self._like or (left ^ right) & self._equal:
+        if left & self._built != self._like or (left ^ right) & self._equal:
+            return False
+        if self._loose and right & self._built != self._like:
             return False
         return all(map(isclose, self._unpack(a), self._unpack(b)))
 

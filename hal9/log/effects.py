@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from hal9.backend.handler import Item, Outcome
     from hal9.control.reducer import ControlState
@@ -30,27 +32,21 @@ class Record(Protocol):
     headers: Headers
 
 
-class Send:
+class Send(Struct, eq=False):
     """One record to append; once confirmed, the runtime hands it back as the record read (offset filled in).
 
     `log` is a topic name without prefix; `partition` is None for the core's own. `token` is what the sender keeps
     with it.
     """
 
-    __slots__ = ("headers", "key", "log", "offset", "partition", "timestamp", "token", "value")
-
-    def __init__(
-        self,
-        log: str,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Headers,
-        token: object = None,
-        partition: int | None = None,
-    ) -> None:
-        self.log, self.key, self.value, self.headers = log, key, value, headers
-        self.token, self.partition = token, partition
-        self.offset, self.timestamp = -1, -1
+    log: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    token: object = None
+    partition: int | None = None
+    offset: int = -1
+    timestamp: int = -1
 
     def __repr__(self) -> str:
         return f"Send({self.log}[{self.offset}] {self.key!r} {dict(self.headers)})"

@@ -5,6 +5,7 @@ plain dict, as it travels in `schemas.telemetry.Outcome`; adding up two of them 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import ceil, inf, log, nan
 
 from schemas.telemetry import Sketch
@@ -17,8 +18,12 @@ _BUCKETS_PER_E = 1.0 / log(GAMMA)
 _MIDDLE = 2.0 / (1.0 + GAMMA)
 
 
+@lru_cache(maxsize=1024)
 def bucket(us: float) -> int:
-    """The bucket of a duration in microseconds; negative ones and NaN count as 0."""
+    """The bucket of a duration in microseconds; negative ones and NaN count as 0.
+
+    What is answered in one chunk was mostly asked in one, and took as long: so it is kept.
+    """
     if us > 1.0:
         return min(ceil(log(us) * _BUCKETS_PER_E), TOP_BUCKET) if us < inf else TOP_BUCKET
     return 0

@@ -1,7 +1,7 @@
 """Pairs of executions of one request, and what differed: counts for `outcomes`, records for `divergences`. Pure."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from hal9.compare import RuleBook, differences
 from hal9.compare.showing import cut
@@ -43,32 +43,32 @@ class Comparer:
         self._pairs[entry.position] = entry
         self.twins.expect(entry, twin_bound)
 
-    def primary(self, entry: Entry, result: Result, now_ms: float) -> Iterator[Report]:
+    def primary(self, entry: Entry, result: Result, now_ms: float) -> Sequence[Report]:
         """The owner answered."""
         entry.primary = result
         return self._both(entry, now_ms)
 
-    def shadow(self, system: System, response: Response, result: Result, now_ms: float) -> Iterator[Report]:
+    def shadow(self, system: System, response: Response, result: Result, now_ms: float) -> Sequence[Report]:
         """The other system answered, in the role of the shadow (or flat once more, in that of the twin)."""
         if response.role == b"twin":
             if system == FLAT:
                 self.twins.answered(response, result, now_ms)
-            return iter(())
+            return ()
         entry = self._pairs.get(response.position)
         if entry is None or entry.shadow != system or entry.epoch != response.epoch:
-            return iter(())
+            return ()
         entry.shadowed = result
         if result.ok or result.error != INCOMPARABLE:
             since_ms = entry.dispatched_ms or entry.received_ms
             self._book.shadowed(system, now_ms - since_ms, now_ms, ok=result.ok)
         return self._both(entry, now_ms)
 
-    def abandon(self, entry: Entry, now_ms: float) -> Iterator[Report]:
+    def abandon(self, entry: Entry, now_ms: float) -> Sequence[Report]:
         """The request timed out: there is nothing to compare with."""
         if self._pairs.pop(entry.position, None) is not None:
             self._book.compared("incomparable", entry.epoch, now_ms)
             self.twins.forget(entry.position)
-        return iter(())
+        return ()
 
     def expire(self, now_ms: float) -> Iterator[Report]:
         """Shadows that were never answered."""
@@ -81,19 +81,19 @@ class Comparer:
                 if entry.primary:
                     yield self._divergence(entry, "missing", [], now_ms)
 
-    def _both(self, entry: Entry, now_ms: float) -> Iterator[Report]:
+    def _both(self, entry: Entry, now_ms: float) -> Sequence[Report]:
         primary, shadow = entry.primary, entry.shadowed
         if primary is None or shadow is None:
-            return
+            return ()
         self._pairs.pop(entry.position, None)
         result, found = self._judge(entry, primary, shadow, now_ms)
         self._book.compared(result, entry.epoch, now_ms)
         if entry.twin:
             flat = primary if entry.owner == FLAT else shadow
             self.twins.compared(entry, flat, None if result == "incomparable" else found, now_ms)
-        for kind, fields in found:
-            yield self._divergence(entry, kind, fields, now_ms)
+        reports = [self._divergence(entry, kind, fields, now_ms) for kind, fields in found] if found else ()
         entry.primary = entry.shadowed = None
+        return reports
 
     def _judge(self, entry: Entry, primary: Result, shadow: Result, now_ms: float) -> tuple[str, list[Difference]]:
         """They ran on unequal state, which says nothing; or what differs says how it ended."""

@@ -294,8 +294,9 @@ class RouterCore:
             rejected=found.rejected,
         )
         known = self._keys.of(record.key) if record.key is not None and key_error(record.key) is None else None
-        entry = Entry(found.position, record.key, known, request, record.value)
-        entry.received_ms, entry.answers_at = now_ms, self._answers_next
+        entry = Entry(
+            found.position, record.key, known, request, record.value, now_ms, self._answers_next, found.rejected
+        )
         self.identities.see(entry.key, found.id, found.position, now_ms)
         if found.rejected is None:
             self.load.open += 1
@@ -316,8 +317,7 @@ class RouterCore:
         known = self._keys.seen(key)
         if known is None:
             key, known = self._unseen(key, request)
-        entry = Entry(position, key, known, request, record.value)
-        entry.received_ms, entry.answers_at = now_ms, self._answers_next
+        entry = Entry(position, key, known, request, record.value, now_ms, self._answers_next, request.rejected)
         first = self.identities.first(key, request.id)
         if first is not None and first.position != position:
             self._repeat(entry, first, now_ms)

@@ -1,16 +1,16 @@
 """One request on its way through the router. Pure."""
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Self
+
+from msgspec import Struct
 
 from hal9.wire import Request, Response
 from schemas.base import System
 from services.router.keybook import Key
 
 
-@dataclass(slots=True)
-class Result:
+class Result(Struct, gc=False):
     """What one system made of the request."""
 
     ok: bool
@@ -41,7 +41,7 @@ class Course(Enum):
     """The owner, after another system that was asked first."""
 
 
-class Entry:
+class Entry(Struct, eq=False, gc=False):
     """A request from the moment it is read until its answer is acknowledged and its id has left the window.
 
     `offset` is where it lies on `dispatched` (None: not read back yet), `epoch` and `owner` are those of its last
@@ -52,52 +52,28 @@ class Entry:
     back (0: it was not), and whether flat runs it twice.
     """
 
-    __slots__ = (
-        "answered",
-        "answers_at",
-        "away",
-        "course",
-        "dispatched_ms",
-        "epoch",
-        "key",
-        "known",
-        "offset",
-        "owner",
-        "position",
-        "primary",
-        "received_ms",
-        "rejected",
-        "request",
-        "response_offset",
-        "sending",
-        "shadow",
-        "shadowed",
-        "span",
-        "twin",
-        "value",
-    )
-
-    def __init__(
-        self, position: int, key: bytes | None, known: Key | None, request: Request, value: bytes | None
-    ) -> None:
-        self.position, self.key, self.known, self.request, self.value = position, key, known, request, value
-        self.offset: int | None = None
-        self.epoch = 0
-        self.owner: System | None = None
-        self.away: int | None = None
-        self.course: Course | None = None
-        self.answered = False
-        self.sending = 0
-        self.rejected: str | None = request.rejected
-        self.answers_at = 0
-        self.received_ms = 0.0
-        self.response_offset: int | None = None
-        self.span: object = None
-        self.shadow: System | None = None
-        self.dispatched_ms = 0.0
-        self.twin = False
-        self.primary: Result | None = None
-        self.shadowed: Result | None = None
+    position: int
+    key: bytes | None
+    known: Key | None
+    request: Request
+    value: bytes | None
+    received_ms: float
+    answers_at: int
+    rejected: str | None = None
+    offset: int | None = None
+    epoch: int = 0
+    owner: System | None = None
+    away: int | None = None
+    course: Course | None = None
+    answered: bool = False
+    sending: int = 0
+    response_offset: int | None = None
+    span: object = None
+    shadow: System | None = None
+    dispatched_ms: float = 0.0
+    twin: bool = False
+    primary: Result | None = None
+    shadowed: Result | None = None
 
     def __repr__(self) -> str:
         at = f"{self.owner}@{self.epoch}" if self.owner else "waiting"

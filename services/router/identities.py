@@ -4,15 +4,15 @@ Answers are kept so that a repeat gets the first one's; their values within a by
 """
 
 from collections import deque
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from hal9.log.effects import Headers
 
 Identity = tuple[bytes | None, str]
 
 
-@dataclass(slots=True)
-class Known:
+class Known(Struct, eq=False, gc=False):
     """The first request with an id: its position (-1: known from its answer alone) and, once there, its answer."""
 
     position: int

@@ -52,6 +52,8 @@ class OutcomeBook:
         self._router, self._seq = router, 0
         self._seconds: dict[int, _Second] = {}
         self._next: int | None = None
+        self._now_ms, self._now = -1.0, _Second()
+        """The second of the time told last: all records of a chunk have the same."""
         self.divergences: dict[DivergenceKind, int] = {}
         """Since the start, by kind."""
         self._dropped: Counter[str] = Counter()
@@ -62,10 +64,13 @@ class OutcomeBook:
         """Reads that the route names a system for and that are not read-only at both, since a second was closed."""
 
     def _second(self, now_ms: float) -> _Second:
+        if now_ms == self._now_ms:
+            return self._now
         second = int(now_ms // 1000)
         found = self._seconds.get(second)
         if found is None:
             found = self._seconds[second] = _Second()
+        self._now_ms, self._now = now_ms, found
         return found
 
     def answered(self, system: System, epoch: int, status: str, latency_ms: float, now_ms: float) -> None:
@@ -154,6 +159,7 @@ class OutcomeBook:
         first = max(first, current - MAX_GAP_S)
         taken = [self._close(second, partitions) for second in range(first, current)]
         self._seconds = {s: v for s, v in self._seconds.items() if s >= current}
+        self._now_ms = -1.0
         self._next = max(current, self._next or 0)
         return taken
 

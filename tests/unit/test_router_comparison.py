@@ -39,7 +39,7 @@ class Bench:
     def ask(self, owner: System = FLAT, operation: str = "ask") -> Entry:
         self._position += 1
         request = Request(f"id-{self._position}", operation, DEADLINE_MS, None, [])
-        entry = Entry(self._position, b"n", Key("n", 0, 0, None), request, b"")
+        entry = Entry(self._position, b"n", Key("n", 0, 0, None), request, b"", 0.0, 0)
         entry.owner, entry.epoch, entry.received_ms = owner, 4, 100.0
         self.comparer.expect(entry, HIERARCHICAL if owner == FLAT else FLAT, self._bound)
         return entry
@@ -262,7 +262,7 @@ def test_keys_with_twins_are_a_share_of_their_own() -> None:
     twins = Twins("hal9", book, RuleBook(), judged)
     picked = 0
     for i in range(1_000):
-        entry = Entry(i, b"key-%d" % i, Key(f"key-{i}", 0, 0, None), Request("x", "ask", 1, None, []), b"")
+        entry = Entry(i, b"key-%d" % i, Key(f"key-{i}", 0, 0, None), Request("x", "ask", 1, None, []), b"", 0.0, 0)
         twins.expect(entry, 2_500)
         picked += entry.twin
     assert 180 < picked < 320

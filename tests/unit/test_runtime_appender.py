@@ -23,7 +23,12 @@ class Batch:
     def __init__(self) -> None:
         self.records: list[bytes] = []
 
-    def append(self, *, timestamp: int, key: bytes | None, value: bytes | None, headers: list[Any]) -> Any:  # noqa: ARG002
+    @property
+    def _builder(self) -> "Batch":
+        return self
+
+    def append(self, offset: int, _timestamp: int, _key: bytes | None, value: bytes | None, _headers: list[Any]) -> Any:
+        assert offset == len(self.records)
         if len(self.records) == 3:
             return None
         self.records.append(value or b"")
