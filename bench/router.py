@@ -2,9 +2,14 @@
 
 Saturation, 271-byte values, one read-only operation. Two modes: no shadow, and all of it shadowed, with answers of 58
 floats that differ in their last bits. The systems behind the router are processes of their own.
+
+An answered request is three passes: into `dispatched`, through a system, into the answers. So beside the peers, which
+make one pass, stand three bare loops one behind the other: the answers/s that this machine has for anybody who decides
+nothing, keeps nothing and looks at nothing.
 """
 
 import asyncio
+import itertools
 import subprocess
 import sys
 import time
@@ -38,12 +43,16 @@ Row = dict[str, float]
 
 async def prepare(bootstrap: str, count: int) -> None:
     """The topics of the pass-throughs, and what they move."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (SOURCE, TARGET)])
-    await admin.close()
+    await _create(bootstrap, [SOURCE, TARGET])
     async with Bulk(bootstrap, PARTITIONS) as bulk:
         await bulk.send(SOURCE, bulk.batches(count))
+
+
+async def _create(bootstrap: str, topics: list[str]) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in topics])
+    await admin.close()
 
 
 def pass_through(bootstrap: str, count: int) -> Row:
@@ -55,6 +64,41 @@ def pass_through(bootstrap: str, count: int) -> Row:
     us, per_s = map(float, done.stdout.split())
     print(f"  pass-through: {us:.1f} us, {time.monotonic() - begun:.1f} s", file=sys.stderr)
     return {"us": round(us, 2), "per_s": round(per_s)}
+
+
+def three_passes(bootstrap: str, count: int, prefix: str) -> Row:
+    """Three bare loops, one behind the other, each a process: what an answered request crosses."""
+    topics = [f"{prefix}{number}" for number in range(4)]
+    asyncio.run(_create(bootstrap, topics))
+    pairs = list(itertools.pairwise(topics))
+    loops = [
+        subprocess.Popen(
+            [sys.executable, "-m", "bench.passthrough", bootstrap, source, target, str(PARTITIONS), str(count)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for source, target in pairs
+    ]
+    try:
+        took = asyncio.run(_through(bootstrap, topics[0], topics[-1], count))
+        used = [float(loop.communicate(timeout=DROPPED_S)[0].split()[0]) for loop in loops]
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    row = {"us": round(sum(used), 2), "per_s": round(count / took)}
+    print(f"  three bare passes: {row}", file=sys.stderr)
+    return row
+
+
+async def _through(bootstrap: str, source: str, target: str, count: int) -> float:
+    async with Bulk(bootstrap, PARTITIONS) as bulk:
+        batches = bulk.batches(count)
+        await asyncio.sleep(2.0)
+        begun = time.monotonic()
+        await bulk.send(source, batches)
+        await bulk.until(target, count)
+        return time.monotonic() - begun
 
 
 def router(on: Ground, count: int, prefix: str, *, shadow: bool) -> Row:
@@ -160,6 +204,7 @@ def main(count: int = 60_000, runs: int = 3) -> int:
         for number in range(runs):
             print(f"run {number + 1} of {runs}", file=sys.stderr)
             rows.setdefault("pass-through", []).append(pass_through(bootstrap, count))
+            rows.setdefault("three bare passes", []).append(three_passes(bootstrap, count, f"bench.chain{number}."))
             rows.setdefault("router", []).append(router(on, count, f"plain{number}.", shadow=False))
             rows.setdefault("router, shadowed", []).append(router(on, count, f"shadow{number}.", shadow=True))
             for peer in others:

@@ -28,13 +28,13 @@ def main() -> None:
             decide(headers)
             return value
 
-        assign = app._on_assign
+        assign = app._on_assign  # noqa: SLF001  it has no hook of its own for this
 
         def assigned(consumer: object, partitions: list[object]) -> None:
             meter.begin()
             assign(consumer, partitions)
 
-        app._on_assign = assigned
+        app._on_assign = assigned  # noqa: SLF001
         app.dataframe(source).apply(look, metadata=True).to_topic(target)
         app.run(count=task.count, timeout=60, collect=False)
         meter.tell(task.count)

@@ -1,8 +1,8 @@
 """The bytes of an answer, told apart once: which say how it is built, and which are floats that may lie apart. Pure.
 
 Answers of one operation are mostly built alike, so two of them can be found to be the same without making trees of
-them: as bytes they are equal everywhere but in floats (and in what a rule ignores), and those floats are close. It is
-sufficient, not necessary: whatever is not found to be the same here is compared as trees, which alone says what differs.
+them: as bytes they are equal everywhere but in floats (and in what a rule ignores), and those floats are close. That
+suffices, and is not necessary: what is not found to be the same here is compared as trees, which say what differs.
 """
 
 import struct

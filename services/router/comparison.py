@@ -1,6 +1,5 @@
 """Pairs of executions of one request, and what differed: counts for `outcomes`, records for `divergences`. Pure."""
 
-import heapq
 from collections.abc import Iterator, Sequence
 
 from hal9.compare import RuleBook, differences
@@ -8,6 +7,7 @@ from hal9.compare.showing import cut
 from hal9.wire import Response
 from schemas.base import FLAT, System, encode
 from schemas.reports import Divergence, DivergenceKind, FieldDifference
+from services.router.deadlines import Deadlines
 from services.router.entry import Entry, Result
 from services.router.outcomes import OutcomeBook
 from services.router.reported import state_fields
@@ -29,7 +29,7 @@ class Comparer:
     def __init__(self, partition: int, book: OutcomeBook, rules: RuleBook, grace_ms: float, twins: Twins) -> None:
         self._partition, self._book, self._rules, self._grace_ms = partition, book, rules, grace_ms
         self._pairs: dict[int, Entry] = {}
-        self._until: list[tuple[float, int]] = []
+        self._until = Deadlines()
         self.twins = twins
 
     def __len__(self) -> int:
@@ -38,7 +38,7 @@ class Comparer:
     def expect(self, entry: Entry, shadow: System, twin_bound: int) -> None:
         """A request is about to be dispatched with a shadow; keys below `twin_bound` have a twin beside."""
         if entry.position not in self._pairs:
-            heapq.heappush(self._until, (entry.request.deadline_ms + self._grace_ms, entry.position))
+            self._until.add(entry.request.deadline_ms + self._grace_ms, entry.position)
         entry.shadow, entry.dispatched_ms = shadow, 0.0
         self._pairs[entry.position] = entry
         self.twins.expect(entry, twin_bound)
@@ -72,8 +72,7 @@ class Comparer:
 
     def expire(self, now_ms: float) -> Iterator[Report]:
         """Shadows that were never answered."""
-        while self._until and self._until[0][0] <= now_ms:
-            position = heapq.heappop(self._until)[1]
+        for position in self._until.due(now_ms):
             entry = self._pairs.pop(position, None)
             self.twins.forget(position)
             if entry is not None:

@@ -5,7 +5,6 @@ ends in an answer; what was read from `dispatched` up to the own claim is what a
 are those of `Router` in the model, method by method.
 """
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -22,6 +21,7 @@ from schemas.base import HIERARCHICAL, SYSTEMS, System, encode, other
 from schemas.state import Claim
 from services.router import headers
 from services.router.comparison import MAX_PAIRS, Comparer, Report, judged
+from services.router.deadlines import Deadlines
 from services.router.entry import Course, Entry, Result
 from services.router.handover import Handover
 from services.router.identities import Identities, Known
@@ -96,7 +96,7 @@ class RouterCore:
         self._control: ControlState | None = None
         self._next = dict.fromkeys(self.reads, 0)
         self._answers_next = self._answers_end = 0
-        self._deadlines: list[tuple[float, int]] = []
+        self._deadlines = Deadlines()
         self._rejections: dict[int, Entry] = {}
         self.returned = Returned()
 
@@ -302,7 +302,7 @@ class RouterCore:
             self.load.open += 1
             self.load.bytes += len(entry.value or b"")
             self.in_flight[found.position] = entry
-            heapq.heappush(self._deadlines, (found.deadline_ms, found.position))
+            self._deadlines.add(found.deadline_ms, found.position)
         else:
             self._rejections[found.position] = entry
         return entry
@@ -338,7 +338,7 @@ class RouterCore:
             return
         self.load.open += 1
         self.load.bytes += len(entry.value or b"")
-        heapq.heappush(self._deadlines, (request.deadline_ms, position))
+        self._deadlines.add(request.deadline_ms, position)
         if key in self.queues or self.handover.holds(key):
             self.queues.setdefault(key, []).append(entry)
             self._pump(key)
@@ -628,8 +628,10 @@ class RouterCore:
             self.moves.acked(send.token)
         elif isinstance(send.token, Entry):
             self.load.bytes -= len(send.value or b"")
-            self.ledger.unacked.pop(send.token.position, None)
-            self.ledger.forget(now_ms)
+            unacked = self.ledger.unacked
+            unacked.pop(send.token.position, None)
+            if not unacked:  # before that `tick` does it
+                self.ledger.forget(now_ms)
 
     def tick(self, now_ms: float) -> None:
         """Deadlines, the id window, comparisons nobody answered."""
@@ -638,8 +640,8 @@ class RouterCore:
         self.protection.tick(now_ms)
         self.shadowing.expire(now_ms)
         self.load.tick(len(self.ledger.unacked), next(iter(self.in_flight), None), self._table(), now_ms)
-        while self._deadlines and self._deadlines[0][0] <= now_ms:
-            entry = self.ledger.entries.get(heapq.heappop(self._deadlines)[1])
+        for position in self._deadlines.due(now_ms):
+            entry = self.ledger.entries.get(position)
             if entry is not None and not entry.answered and entry.rejected is None:
                 self._report(self.comparer.abandon(entry, now_ms))
                 self._reply(entry, "timeout", None, "deadline", now_ms)
