@@ -227,6 +227,10 @@ SINGLE = (
             pairs={"activate": 12},
             noise=[telemetry.FieldNoise(operation="activate", kind="value", path="outputs.*", both=2, twin=1)],
             partitions=[0, 1, 2],
+            divergences_left_out=7,
+            left_out=[
+                telemetry.LeftOut(operation="activate", kind="value", path="outputs.*", rule="exact", count=7),
+            ],
         ),
     ),
     Example(

@@ -48,6 +48,16 @@ class FieldNoise(Struct, frozen=True, kw_only=True, omit_defaults=True):
     twin: Annotated[Count, Meta(description="the twin alone differed")] = 0
 
 
+class LeftOut(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Divergences of one class that were counted and not written."""
+
+    operation: Annotated[str, Meta(max_length=64)]
+    kind: DivergenceKind
+    path: Annotated[str, Meta(max_length=1024, description="class of fields: a star for each list index")] = ""
+    rule: Annotated[str, Meta(max_length=128)] = ""
+    count: Count
+
+
 class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One router's results of one second; sent every second, also when nothing happened (`arms` empty)."""
 
@@ -78,6 +88,11 @@ class Outcome(Struct, frozen=True, kw_only=True, omit_defaults=True):
         dict[str, Count], Meta(description="of `rejected`: for overload, by cause (full, hot-key)")
     ] = {}
     partitions: Annotated[list[int], Meta(description="partitions this router served")] = []
+    divergences_left_out: Annotated[
+        Count, Meta(description="divergences that were not written: more than so many of their classes a second")
+    ] = 0
+    left_out: Annotated[list[LeftOut], Meta(max_length=256, description="of those, how many each class is in")] = []
+    left_out_beyond: Annotated[Count, Meta(description="the same sum over further classes, which are not named")] = 0
 
 
 class HandOver(Struct, frozen=True, kw_only=True):

@@ -19,7 +19,20 @@ if TYPE_CHECKING:
     from hal9.stats.paired import Finding
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_COLUMNS = ("verdict", "operation", "kind", "path", "rule", "count", "share", "p_value", "pairs", "first", "last")
+_COLUMNS = (
+    "verdict",
+    "operation",
+    "kind",
+    "path",
+    "rule",
+    "count",
+    "written",
+    "share",
+    "p_value",
+    "pairs",
+    "first",
+    "last",
+)
 
 
 def summary(
@@ -101,6 +114,7 @@ def _show(found: "Summary", owner: str, output: Output) -> None:
             "comparisons": found.comparisons,
             "incomparable": found.incomparable,
             "divergences": found.divergences,
+            "left_out": found.left_out,
             "not_listed": found.beyond,
             "unreadable": found.unreadable,
             "pairs": dict(found.pairs),
@@ -111,8 +125,9 @@ def _show(found: "Summary", owner: str, output: Output) -> None:
         show_one(whole, output)
         return
     beyond = f", {found.beyond} of classes that are not listed" if found.beyond else ""
+    left_out = f" ({found.left_out} of them counted and not written)" if found.left_out else ""
     print(
-        f"{found.divergences} divergences in {found.comparisons} comparisons{beyond}; "
+        f"{found.divergences} divergences{left_out} in {found.comparisons} comparisons{beyond}; "
         f"{sum(found.pairs.values())} with a twin"
     )
     if classes:
@@ -133,6 +148,7 @@ def _row(summary: "Summary", one: "DivergenceClass", finding: "Finding") -> dict
         "path": one.path or ".",
         "rule": one.rule,
         "count": one.count,
+        "written": one.written,
         "share": one.count / summary.comparisons if summary.comparisons else None,
         "first": when(one.first_ms),
         "last": when(one.last_ms),

@@ -25,7 +25,7 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """One rule: as a tree for YAML, and how many divergences it would hide (`whole`: nothing of them is left)."""
+    """One rule, as a tree for YAML; how many divergences it would hide, and how many written ones wholly."""
 
     rule: dict[str, Any]
     hides: int
@@ -45,7 +45,7 @@ def as_yaml(found: Sequence[Proposal]) -> str:
 
 
 def _proposal(one: DivergenceClass, finding: Finding, owner: str) -> Proposal | None:
-    if one.kind not in ("value", "state") or not one.path or one.path.startswith("("):
+    if one.kind not in ("value", "state") or not one.path or one.path.startswith("(") or not one.written:
         return None
     path, action = one.path, _action(one, finding)
     if action is None:
@@ -63,7 +63,7 @@ def _proposal(one: DivergenceClass, finding: Finding, owner: str) -> Proposal | 
 
 def _action(one: DivergenceClass, finding: Finding) -> dict[str, Any] | None:
     noise = finding.verdict == "noise"
-    if one.permuted == one.count and one.path.endswith("*") and one.path != "*":
+    if one.permuted == one.written and one.path.endswith("*") and one.path != "*":
         return {"multiset": True}
     if one.relative is not None and one.relative <= (NEAR if noise else ROUNDING):
         return {"tolerance": {"relative": _above(one.relative)}}
@@ -78,7 +78,8 @@ def _evidence(one: DivergenceClass, finding: Finding) -> str:
     said += f"{pairs.twin}, both in {pairs.both} (p {finding.p_value:.2g})"
     if one.relative is not None:
         said += f"; at most {one.relative:.2g} apart, relatively"
-    return f"{said}; hides {one.count} divergences, {one.alone} of them whole"
+    of = "them" if not one.left_out else f"the {one.written} that were written"
+    return f"{said}; hides {one.count} divergences, {one.alone} of {of} whole"
 
 
 def _above(value: float) -> float:

@@ -1,7 +1,7 @@
 """Divergences by class, with what the twins say of each. Pure, and of bounded size whatever is read.
 
-A class is (operation, kind, path without list indexes, rule). Its samples are those with the smallest hashes: a uniform
-sample that does not depend on the order of reading.
+The samples of a class are those with the smallest hashes: a uniform sample of what was written, that does not depend on
+the order of reading. Routers write so many of a class a second; what they left out is counted in, from `outcomes`.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
-from hal9.compare.paths import field_class
+from hal9.compare.classes import ClassKey, classes
 from hal9.compare.showing import canonical
 from hal9.compare.trees import MAX_PER_CLASS
 from hal9.stats.paired import Finding, Pairs, judge
@@ -26,9 +26,6 @@ MAX_EPOCHS = 32
 SAMPLES = 10
 SEED = b"hal9"
 _COMPARED = ("equal", "divergent", "one_sided", "both_failed")
-
-ClassKey = tuple[str, DivergenceKind, str, str]
-"""(operation, kind, path, rule)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,15 +42,17 @@ class Sample:
 class DivergenceClass:
     """What is known of one class.
 
-    `count` divergences have it, `alone` of them nothing else. `relative` and `absolute` are the greatest distances of
-    its numbers (None: it holds something else too); `permuted` of them hold the same values at other places.
+    `written` divergences have it, and `left_out` more that were not written. Of those written `alone` have nothing
+    else, `relative` and `absolute` are the greatest distances of its numbers (None: it holds something else too), and
+    `permuted` hold the same values at other places.
     """
 
     operation: str
     kind: DivergenceKind
     path: str
     rule: str
-    count: int = 0
+    written: int = 0
+    left_out: int = 0
     alone: int = 0
     first_ms: int = 0
     last_ms: int = 0
@@ -65,7 +64,7 @@ class DivergenceClass:
 
     def add(self, key: str, found: Divergence, fields: Sequence[FieldDifference], *, alone: bool) -> None:
         """Count one divergence in; `fields` are those of this class."""
-        self.count += 1
+        self.written += 1
         self.alone += alone
         self.first_ms = min(self.first_ms or found.at_ms, found.at_ms)
         self.last_ms = max(self.last_ms, found.at_ms)
@@ -75,9 +74,14 @@ class DivergenceClass:
         for one in fields:
             self._measure(one.flat, one.hierarchical)
         rank = _rank(found)
-        heapq.heappush(self._samples, (-rank, self.count, Sample(rank, key, found, tuple(fields))))
+        heapq.heappush(self._samples, (-rank, self.written, Sample(rank, key, found, tuple(fields))))
         if len(self._samples) > SAMPLES:
             heapq.heappop(self._samples)
+
+    @property
+    def count(self) -> int:
+        """All of them, written or not."""
+        return self.written + self.left_out
 
     @property
     def samples(self) -> list[Sample]:
@@ -100,29 +104,35 @@ class Summary:
 
     def __init__(self) -> None:
         self.classes: dict[ClassKey, DivergenceClass] = {}
-        self.divergences = self.comparisons = self.incomparable = 0
+        self.written = self.left_out = self.comparisons = self.incomparable = 0
         self.unreadable = self.beyond = 0
-        """Divergences of classes beyond `MAX_CLASSES`."""
+        """Divergences of classes beyond `MAX_CLASSES`, or beyond those that a router names in a second."""
         self.pairs: Counter[str] = Counter()
         """Requests with shadow and twin, by operation."""
         self._noise: dict[tuple[str, DivergenceKind, str], list[int]] = {}
         self._seen: dict[str, int] = {}
 
+    @property
+    def divergences(self) -> int:
+        """All of them, written or not."""
+        return self.written + self.left_out
+
     def divergence(self, key: str, found: Divergence) -> None:
         """One record of `divergences`."""
-        self.divergences += 1
-        by_class: dict[tuple[str, str], list[FieldDifference]] = {}
-        for one in found.fields:
-            by_class.setdefault((field_class(one.path), one.rule), []).append(one)
-        for path, rule in by_class or {("", ""): []}:
-            named = (found.operation, found.kind, path, rule)
-            into = self.classes.get(named)
+        self.written += 1
+        by_class = classes(found.operation, found.kind, found.fields)
+        for named, fields in by_class.items():
+            into = self._class(named)
             if into is None:
-                if len(self.classes) >= MAX_CLASSES:
-                    self.beyond += 1
-                    continue
-                into = self.classes[named] = DivergenceClass(*named)
-            into.add(key, found, by_class.get((path, rule), []), alone=len(by_class) <= 1)
+                self.beyond += 1
+            else:
+                into.add(key, found, fields, alone=len(by_class) == 1)
+
+    def _class(self, named: ClassKey) -> DivergenceClass | None:
+        into = self.classes.get(named)
+        if into is None and len(self.classes) < MAX_CLASSES:
+            into = self.classes[named] = DivergenceClass(*named)
+        return into
 
     def outcome(self, outcome: Outcome) -> None:
         """One record of `outcomes`; one that came before is not counted again."""
@@ -133,6 +143,7 @@ class Summary:
         for counts in outcome.comparisons.values():
             self.comparisons += sum(getattr(counts, result) for result in _COMPARED)
             self.incomparable += counts.incomparable
+        self._left_out(outcome)
         for operation, count in outcome.pairs.items():
             self._pair(operation, count)
         for noise in outcome.noise:
@@ -141,6 +152,16 @@ class Summary:
                 sums = self._noise.setdefault(named, [0, 0, 0])
                 for i, count in enumerate((noise.both, noise.shadow, noise.twin)):
                     sums[i] += count
+
+    def _left_out(self, outcome: Outcome) -> None:
+        self.left_out += outcome.divergences_left_out
+        self.beyond += outcome.left_out_beyond
+        for one in outcome.left_out:
+            into = self._class((one.operation, one.kind, one.path, one.rule))
+            if into is None:
+                self.beyond += one.count
+            else:
+                into.left_out += one.count
 
     def _pair(self, operation: str, count: Count) -> None:
         if operation in self.pairs or len(self.pairs) < MAX_FIELDS:

@@ -1,6 +1,6 @@
 """Reads, when the traffic has stopped, what the logs hold of the run: the trail of the requests, and both stores."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
@@ -27,7 +27,7 @@ class Evidence:
 
     Attributes:
         stores: by system and key, the newest version, of all partitions.
-        divergences: how many were published.
+        divergences: how many were found, written or not.
         comparisons: what the routers counted.
     """
 
@@ -59,14 +59,14 @@ async def gather(settings: Settings) -> Evidence:
                         trail.changes(system, partition, records)
                 stores[system].update((key.decode(), newest) for key, newest in store.newest.items())
         ends = await reader.ends(TopicPartition(names["divergences"], p) for p in range(partitions))
-        comparisons = _compared(await whole("outcomes", 0))
-    return Evidence(trail, stores, sum(ends.values()), comparisons)
+        counted = {(outcome.router, outcome.seq): outcome for outcome in map(_outcome, await whole("outcomes", 0))}
+    diverged = sum(ends.values()) + sum(outcome.divergences_left_out for outcome in counted.values())
+    return Evidence(trail, stores, diverged, _compared(counted.values()))
 
 
-def _compared(outcomes: list[Record]) -> Comparisons:
-    counted = {(outcome.router, outcome.seq): outcome for outcome in map(_outcome, outcomes)}
+def _compared(outcomes: Iterable[Outcome]) -> Comparisons:
     total = Comparisons()
-    for outcome in counted.values():
+    for outcome in outcomes:
         for comparisons in outcome.comparisons.values():
             total = added(total, comparisons)
     return total

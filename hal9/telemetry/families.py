@@ -19,6 +19,10 @@ REQUESTS = Family(
     ("system", "role", "status"),
 )
 DIVERGENCES = Family("hal9_divergences_total", "Comparisons in which the systems differed.", ("kind",))
+DIVERGENCES_LEFT_OUT = Family(
+    "hal9_divergences_left_out_total",
+    "Divergences that were counted and not written: more than the rate of their classes.",
+)
 COMPARISONS = Family("hal9_comparisons_total", "Comparisons by result.", ("result",))
 NEURONS_MIGRATED = Family("hal9_neurons_migrated", "Neurons whose state both systems hold.")
 NEURONS_REMAINING = Family("hal9_neurons_remaining", "Neurons that only one system holds.")

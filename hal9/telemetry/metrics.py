@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from hal9.stats.sketch import GAMMA
 from hal9.telemetry.families import (
     COMPARISONS,
+    DIVERGENCES_LEFT_OUT,
     FALLBACKS,
     OVERLOAD,
     READS_IGNORED,
@@ -124,6 +125,7 @@ class OutcomeMetrics:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._durations = Durations(metrics)
+        self._left_out = metrics.counter(DIVERGENCES_LEFT_OUT)
         # A counter that is there from the first scrape can be alerted on; one that appears with its first event cannot.
         self._comparisons = {
             result: metrics.counter(COMPARISONS, result=result) for result in Comparisons.__struct_fields__
@@ -149,6 +151,7 @@ class OutcomeMetrics:
         self._count(FLAT, "twin", "ok", outcome.twin_ok)
         self._count(FLAT, "twin", "error", outcome.twin_error)
         self._add_protection(outcome)
+        self._left_out.inc(outcome.divergences_left_out)
         for comparisons in outcome.comparisons.values():
             for result, counter in self._comparisons.items():
                 counter.inc(getattr(comparisons, result))

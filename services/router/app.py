@@ -23,6 +23,7 @@ from services.router.core import RouterConfig, RouterCore
 from services.router.load import LoadPolicy
 from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection, ProtectionPolicy
+from services.router.sampling import Sampling
 
 _log = logger("router")
 
@@ -58,7 +59,6 @@ class RouterRole:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._book = OutcomeBook(context.instance)
         self._metrics = OutcomeMetrics(context.metrics)
         self._runtime: Runtime | None = None
         self._diverged: dict[str, int] = {}
@@ -67,6 +67,8 @@ class RouterRole:
         self._dropped = self._ended = 0
         settings = context.settings
         limits = settings.router
+        sampling = Sampling(limits.divergence_rate, limits.divergence_burst)
+        self._book = OutcomeBook(context.instance, sampling)
         self._statuses = StatusFollower(settings.kafka, context.topics.name("status"), clock=context.clock)
         self._protection = Protection(protection_policy(limits))
         for system in self._protection.breakers:

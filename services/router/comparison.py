@@ -78,7 +78,7 @@ class Comparer:
             if entry is not None:
                 self._book.compared("one_sided" if entry.primary else "incomparable", entry.epoch, now_ms)
                 if entry.primary:
-                    yield self._divergence(entry, "missing", [], now_ms)
+                    yield from self._divergence(entry, "missing", [], now_ms)
 
     def _both(self, entry: Entry, now_ms: float) -> Sequence[Report]:
         primary, shadow = entry.primary, entry.shadowed
@@ -90,7 +90,7 @@ class Comparer:
         if entry.twin:
             flat = primary if entry.owner == FLAT else shadow
             self.twins.compared(entry, flat, None if result == "incomparable" else found, now_ms)
-        reports = [self._divergence(entry, kind, fields, now_ms) for kind, fields in found] if found else ()
+        reports = [one for kind, fields in found for one in self._divergence(entry, kind, fields, now_ms)] if found else ()
         entry.primary = entry.shadowed = None
         return reports
 
@@ -106,8 +106,12 @@ class Comparer:
             return "divergent", found
         return ("equal" if primary.ok else "both_failed"), found
 
-    def _divergence(self, entry: Entry, kind: DivergenceKind, fields: list[FieldDifference], now_ms: float) -> Report:
+    def _divergence(
+        self, entry: Entry, kind: DivergenceKind, fields: list[FieldDifference], now_ms: float
+    ) -> Iterator[Report]:
         self._book.diverged(kind)
+        if not self._book.sampling.admits(entry.request.operation, kind, fields, now_ms):
+            return
         found = Divergence(
             id=entry.request.id,
             position=f"{self._partition}:{entry.position}",
@@ -119,7 +123,7 @@ class Comparer:
             state_version=entry.primary.state_version if entry.primary else 0,
             at_ms=int(now_ms),
         )
-        return entry.key, encode(found)
+        yield entry.key, encode(found)
 
 
 def judged(

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from hal9.stats.sketch import bucket
 from schemas.base import System
 from schemas.reports import DivergenceKind
-from schemas.telemetry import Arm, Comparisons, FieldNoise, Outcome
+from schemas.telemetry import Arm, Comparisons, FieldNoise, LeftOut, Outcome
+from services.router.sampling import Sampling
 
 Field = tuple[DivergenceKind, str]
 """The kind of a difference, and the path of its class of fields."""
@@ -48,8 +49,10 @@ class _Second:
 class OutcomeBook:
     """Shared by all partitions of one router; `take` closes the seconds that have passed."""
 
-    def __init__(self, router: str) -> None:
+    def __init__(self, router: str, sampling: Sampling | None = None) -> None:
         self._router, self._seq = router, 0
+        self.sampling = sampling or Sampling()
+        """Which divergences are written; what is left out counts in the next second that is closed."""
         self._seconds: dict[int, _Second] = {}
         self._next: int | None = None
         self._now_ms, self._now = -1.0, _Second()
@@ -98,7 +101,7 @@ class OutcomeBook:
         results[result] = results.get(result, 0) + 1
 
     def diverged(self, kind: DivergenceKind) -> None:
-        """A comparison found a difference that is reported."""
+        """A comparison found a difference, written or left out."""
         self.divergences[kind] = self.divergences.get(kind, 0) + 1
 
     def shadowed(self, system: System, latency_ms: float, now_ms: float, *, ok: bool) -> None:
@@ -169,6 +172,7 @@ class OutcomeBook:
         dropped, self._dropped = dict(self._dropped), Counter()
         refused, self._refused = dict(self._refused), Counter()
         ignored, self.reads_ignored = self.reads_ignored, 0
+        left_out = self.sampling.take()
         return Outcome(
             router=self._router,
             seq=self._seq,
@@ -193,5 +197,11 @@ class OutcomeBook:
             overload=refused,
             fallbacks=found.fallbacks,
             reads_ignored=ignored,
+            divergences_left_out=left_out.divergences,
+            left_out=[
+                LeftOut(operation=o, kind=k, path=p, rule=r, count=count)
+                for (o, k, p, r), count in left_out.named.items()
+            ],
+            left_out_beyond=left_out.beyond,
             partitions=partitions,
         )

@@ -11,7 +11,7 @@ from hal9.compare.loading import parse
 from hal9.compare.proposals import as_yaml, proposals
 from hal9.compare.summary import MAX_CLASSES, SAMPLES, Summary
 from schemas.reports import Divergence, DivergenceKind, FieldDifference
-from schemas.telemetry import Comparisons, FieldNoise, Outcome
+from schemas.telemetry import Comparisons, FieldNoise, LeftOut, Outcome
 
 pack = msgspec.msgpack.encode
 DAY_MS = 86_400_000
@@ -89,6 +89,28 @@ def test_memory_is_bounded_whatever_is_read() -> None:
         summary.divergence("k", divergence(n, (f"user-{n}", 1, 2)))
     assert len(summary.classes) == MAX_CLASSES
     assert (summary.beyond, summary.divergences) == (100, MAX_CLASSES + 100)
+
+
+def test_what_routers_counted_and_did_not_write_is_counted_in() -> None:
+    summary = Summary()
+    for n in range(30):
+        summary.divergence("k", divergence(n, ("x.3", 1.0, 1.0 + 1e-8)))
+    more = [
+        LeftOut(operation="ask", kind="value", path="x.*", rule="exact", count=470),
+        LeftOut(operation="ask", kind="value", path="unseen", rule="exact", count=20),
+    ]
+    told = msgspec.structs.replace(
+        outcome(1, 0, equal=500, divergent=500), divergences_left_out=475, left_out=more, left_out_beyond=3
+    )
+    for one in (told, told):
+        summary.outcome(one)
+    counted = {one.path: (one.count, one.written, one.left_out) for one in summary.classes.values()}
+    assert counted == {"x.*": (500, 30, 470), "unseen": (20, 0, 20)}
+    assert (summary.divergences, summary.written, summary.left_out, summary.beyond) == (505, 30, 475, 3)
+    (rounding,) = proposals(summary, "ana")
+    assert rounding.rule["tolerance"] == {"relative": 2e-8}, "and none for what no sample shows"
+    assert rounding.hides == 500
+    assert "hides 500 divergences, 30 of the 30 that were written whole" in rounding.rule["reason"]
 
 
 def test_an_outcome_that_comes_twice_counts_once() -> None:
