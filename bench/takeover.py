@@ -15,13 +15,14 @@ from rich.table import Table
 from bench.ground import Ground, ground, median, wait_for, write
 from bench.load import Load
 from bench.rest import ready
-from hal9.log.membership import HEARTBEAT_MS, SESSION_MS
-from hal9.settings import load
+from hal9.log.membership import HEARTBEAT_MS
+from hal9.settings import Kafka, load
 from hal9.topics import Topics, create
 from stack.process import Supervised
 
 PARTITIONS = 6
 RATE = 300
+SESSION_MS = Kafka().session_ms
 ROUNDS = 3
 WATCH_S = 12.0
 BOUNDS = {"kill -9": (SESSION_MS + HEARTBEAT_MS) / 1000 + 1.0, "clean stop": 1.5}

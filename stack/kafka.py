@@ -21,6 +21,8 @@ _SETTINGS = {
     "auto.create.topics.enable": "false",
     # Groups form at once instead of waiting 3 s for more members.
     "group.initial.rebalance.delay.ms": 0,
+    # The default refuses sessions below 6 s; who tests what happens when one ends need not wait so long.
+    "group.min.session.timeout.ms": 1500,
     # One node: whatever is replicated has one replica.
     "offsets.topic.replication.factor": 1,
     "offsets.topic.num.partitions": 5,

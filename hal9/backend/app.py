@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from hal9.backend.core import CORES, BackendConfig, BackendCore
 from hal9.backend.execution import Limits
 from hal9.backend.handler import BatchHandler, Declared, Function, Handler, Outcome, as_batch
+from hal9.backend.measured import Measured
 from hal9.compare.loading import load
 from hal9.errors import ConfigError
 from hal9.log.effects import Call
@@ -44,6 +45,7 @@ class SystemRole:
     def __init__(self, context: Context, system: System, handler: BatchHandler, remote: Remote | None = None) -> None:
         self.core_type = CORES[system]
         self._handler, self._context, self._remote = handler, context, remote
+        self._calling = Measured(remote.call, context.metrics) if remote is not None else None
         self._dropped = 0
         limits = context.settings.system
         self._config = BackendConfig(
@@ -74,7 +76,7 @@ class SystemRole:
 
     def hooks(self) -> Hooks:
         """Twins that were left out, each second."""
-        return Hooks(each_second=self._count, calling=self._remote.call if self._remote is not None else None)
+        return Hooks(each_second=self._count, calling=self._calling)
 
     def _count(self, cores: Cores) -> None:
         # A core that is given up takes its count with it: never less than what was counted.

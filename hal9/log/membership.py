@@ -28,8 +28,6 @@ from hal9.log.supervision import unbroken
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
 
-SESSION_MS = 6_000
-"""The shortest that brokers accept by default: after a kill -9 the others take over within about five seconds."""
 HEARTBEAT_MS = 500
 """A member learns that the group changes with its next heartbeat, and all the others wait for it."""
 REBALANCE_MS = 15_000
@@ -72,7 +70,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]  # the base h
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             partition_assignment_strategy=(RangePartitionAssignor,),
-            session_timeout_ms=SESSION_MS,
+            session_timeout_ms=self._kafka.session_ms,
             heartbeat_interval_ms=HEARTBEAT_MS,
             rebalance_timeout_ms=REBALANCE_MS,
             consumer_timeout_ms=2_000,

@@ -32,6 +32,14 @@ class Kafka(Struct, frozen=True, kw_only=True):
     ssl_check_hostname: bool = True
     wait_s: Annotated[Seconds, Meta(description="how long a start waits for Kafka before exit 3")] = 30.0
     request_timeout_ms: Annotated[Milliseconds, Meta(description="deadline of one request to a broker")] = 10_000
+    session_ms: Annotated[
+        int,
+        Meta(
+            ge=1_500,
+            le=1_800_000,
+            description="a silent member is out of its group after so long; shorter ones brokers refuse by default",
+        ),
+    ] = 6_000
     watchdog_s: Annotated[
         Seconds, Meta(description="a service ends when records wait and nothing moves for so long; 0: never")
     ] = 60.0

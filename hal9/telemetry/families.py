@@ -52,6 +52,13 @@ READS_IGNORED = Family("hal9_reads_ignored_total", "Reads by operation that were
 OVERLOAD = Family("hal9_overload_total", "Requests rejected for overload, by cause.", ("cause",))
 SHADOWS_DROPPED = Family("hal9_shadows_dropped_total", "Shadows that did not go, by reason.", ("reason",))
 TWINS_DROPPED = Family("hal9_twins_dropped_total", "Second runs by flat left out because too many were under way.")
+HANDLER_CALLS = Family(
+    "hal9_handler_calls_total", "Batches an HTTP handler was asked, by how that ended.", ("outcome",)
+)
+HANDLER_DURATION = Family(
+    "hal9_handler_call_duration_seconds", "How long an HTTP handler took for a batch.", ("outcome",)
+)
+HANDLER_IN_FLIGHT = Family("hal9_handler_calls_in_flight", "Batches that an HTTP handler is being asked.")
 HANDOVER = Family(
     "hal9_handover_seconds",
     "From the decision to each stage of a partition's hand-over; everywhere: until all partitions have settled.",

@@ -14,7 +14,6 @@ import pytest
 from msgspec.structs import replace
 
 from hal9.log.effects import Send
-from hal9.log.membership import SESSION_MS
 from hal9.log.runtime import Runtime
 from hal9.settings.sections import Kafka
 from hal9.testing.echo import EchoCore
@@ -108,7 +107,7 @@ async def test_an_instance_that_comes_back_from_the_dead_counts_for_nothing(
             await until(lambda: sum(len(core.served) for core in cores) > 100)
             zombie.send_signal(signal.SIGSTOP)
         # Longer than a session: its partitions go to the survivor while it still believes that it holds them.
-        await until(lambda: len(survivor.cores) == 4, SESSION_MS / 1000 + 30)
+        await until(lambda: len(survivor.cores) == 4, kafka.session_ms / 1000 + 30)
         async with load(kafka, topics, "b", 20) as more:
             zombie.send_signal(signal.SIGCONT)
         await until(lambda: len(survivor.cores) == 2)

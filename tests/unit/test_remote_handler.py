@@ -13,10 +13,13 @@ from aiohttp import web
 
 from hal9.backend import remote as module
 from hal9.backend.handler import Item, Missing, Outcome, Refused
+from hal9.backend.measured import ENDS, Measured
 from hal9.backend.remote import HttpHandler
 from hal9.errors import ConfigError, Stalled, Unreachable
 from hal9.log.effects import Call
 from hal9.settings.sections import System
+from hal9.telemetry.metrics import Metrics
+from hal9.testing.echoing import until
 from schemas.generate import handler_schemas
 
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -273,3 +276,38 @@ async def test_a_handler_that_declares_other_read_only_operations_ends_the_syste
         async with asyncio.timeout(30):
             with pytest.raises(Stalled, match="started again"):
                 await handler.watch()
+
+
+async def test_calls_are_counted_by_the_worst_that_came_of_them_and_those_under_way_are_seen() -> None:
+    metrics, answers = Metrics(), asyncio.Queue[list[Outcome]]()
+
+    async def calling(_call: Call) -> list[Outcome]:
+        return await answers.get()
+
+    measured = Measured(calling, metrics)
+
+    def now(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, labels)
+
+    fine: Outcome = ({"n": 1}, b"")
+    batches: list[tuple[str, list[Outcome]]] = [
+        ("answered", [fine, Refused("full")]),
+        ("failed", [fine, Refused("handler-failed")]),
+        ("slow", [Refused("handler-failed"), Missing.SLOW, fine]),
+        ("unreached", [Missing.SLOW, Missing.UNREACHED]),
+    ]
+    for end, outcomes in batches:
+        assert now("hal9_handler_calls_total", outcome=end) == 0, "there from the first scrape"
+        asked = asyncio.create_task(measured(Call([(None, "add", b"")], lambda _outcomes, _now: None)))
+        await until(lambda: now("hal9_handler_calls_in_flight") == 1)
+        answers.put_nowait(outcomes)
+        assert await asked is outcomes
+        assert now("hal9_handler_calls_in_flight") == 0
+        assert now("hal9_handler_calls_total", outcome=end) == 1
+        assert now("hal9_handler_call_duration_seconds_count", outcome=end) == 1
+    cut_off = asyncio.create_task(measured(Call([(None, "add", b"")], lambda _outcomes, _now: None)))
+    await until(lambda: now("hal9_handler_calls_in_flight") == 1)
+    cut_off.cancel()
+    await asyncio.wait([cut_off])
+    assert now("hal9_handler_calls_in_flight") == 0
+    assert sum(now("hal9_handler_calls_total", outcome=end) or 0 for end in ENDS) == len(batches)
