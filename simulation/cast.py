@@ -4,7 +4,8 @@ from collections.abc import Callable
 from itertools import count
 
 from hal9 import wire
-from hal9.backend.core import BackendConfig, FlatCore, HierarchicalCore
+from hal9.backend.config import BackendConfig
+from hal9.backend.core import FlatCore, HierarchicalCore
 from hal9.backend.handler import BatchHandler, Handler, as_batch
 from hal9.log.effects import PartitionCore
 from schemas.base import FLAT, HIERARCHICAL, Tree

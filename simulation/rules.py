@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from hal9 import wire
-from hal9.backend.beside import Read
 from hal9.backend.core import MOVED, BackendCore
 from hal9.backend.freshness import Freshness
+from hal9.backend.own import OwnChanges
 from hal9.backend.queues import Queues, Task
+from hal9.backend.reads import Read
 from hal9.backend.responses import Outbox, Response
 from hal9.backend.store import Held, Store
 from hal9.control.route import Route, Spans
@@ -113,11 +114,11 @@ def _own_changes(patch: Patch) -> None:
     take = BackendCore._take
 
     def at_once(self: BackendCore, key: bytes) -> Task | None:
-        verified, self._verified = self._verified, 1 << 60
+        verified, self.own.verified = self.own.verified, 1 << 60
         try:
             return take(self, key)
         finally:
-            self._verified = verified
+            self.own.verified = verified
 
     patch(BackendCore, "_take", at_once)
 
@@ -178,7 +179,7 @@ def _kept_answers(patch: Patch) -> None:
 @_rule("repair", 3)
 def _repair(patch: Patch) -> None:
     """A state is appended again when a void record lies after it."""
-    patch(BackendCore, "_repair", lambda _: None)
+    patch(OwnChanges, "repair", lambda _: None)
 
 
 # ---------------------------------------------------------------------- the router
@@ -285,7 +286,7 @@ def _layer_kept(patch: Patch) -> None:
     """That a key is of a layer is a record, so that whoever comes after knows it before flat's changes are here."""
 
     def unwritten(self: BackendCore, task: Task, current: Held, layer: str, _now_ms: float) -> None:
-        self._answer(task, MOVED, replace(current, layer=layer), self._sequence)
+        self._answer(task, MOVED, replace(current, layer=layer), self.own.sent)
 
     patch(BackendCore, "_give_up", unwritten)
 

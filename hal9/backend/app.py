@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from hal9.backend.core import CORES, BackendConfig, BackendCore
+from hal9.backend.config import BackendConfig
+from hal9.backend.core import CORES, BackendCore
 from hal9.backend.execution import Limits
 from hal9.backend.handler import BatchHandler, Declared, Function, Handler, Outcome, as_batch
 from hal9.backend.measured import Measured
@@ -80,7 +81,7 @@ class SystemRole:
 
     def _count(self, cores: Cores) -> None:
         # A core that is given up takes its count with it: never less than what was counted.
-        dropped = sum(core.twins.dropped for core in cores.values() if isinstance(core, BackendCore))
+        dropped = sum(core.beside.twins.dropped for core in cores.values() if isinstance(core, BackendCore))
         self._context.metrics.counter(TWINS_DROPPED).inc(max(dropped - self._dropped, 0))
         self._dropped = dropped
 

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hal9.backend.beside import Read
 from hal9.backend.execution import Executed
 from hal9.backend.handler import Missing, Outcome, Refused, Result
 from hal9.backend.queues import Task
+from hal9.backend.reads import Read
 from hal9.backend.shadows import Aligned
-from hal9.backend.store import Held
+from hal9.backend.store import Held, Store
 from hal9.backend.twins import Twin
 
 PAUSE_MS = 200
@@ -25,6 +25,8 @@ BESIDE_LIMIT = 1_000
 """Shadows, twins and reads that may wait to be asked: what is more is incomparable, or left out."""
 GIVEN_UP = Executed("timeout", "handler-unreachable", None, None)
 
+Run = Aligned | Twin | Read
+"""What runs beside the owner's requests, each on a state of its own."""
 Known = Mapping[int, tuple[Held, Result]]
 """Results by where their requests lie on `dispatched`, each with the state that was asked about."""
 
@@ -37,6 +39,15 @@ class Question:
     held: Held
 
 
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """Requests whose results are known on the state that their keys have now, that nobody waits for, to be asked."""
+
+    known: list[tuple[Task, Result]]
+    given_up: list[Task]
+    questions: list[Question]
+
+
 @dataclass(slots=True)
 class Asking:
     """One batch of primaries under way at most, beside it one of shadows and twins.
@@ -46,7 +57,7 @@ class Asking:
     """
 
     most: int
-    beside: deque[Aligned | Twin | Read] = field(default_factory=deque)
+    beside: deque[Run] = field(default_factory=deque)
     down: bool = False
     _limit: int = 0
     _busy: bool = False
@@ -60,13 +71,20 @@ class Asking:
         """How many requests may be asked about now."""
         return 0 if self._busy or now_ms < self._not_before else self._limit
 
-    def gives_up(self, task: Task, now_ms: float) -> bool:
-        """Whether nobody waits any more for a request that its handler could not be asked about."""
-        return self.down and task.request.deadline_ms <= now_ms
-
-    def asked(self) -> None:
-        """A batch of primaries is under way."""
-        self._busy = True
+    def sort(self, tasks: Iterable[Task], store: Store, known: Known, now_ms: float) -> Sorted:
+        """What becomes of requests that may be executed; if any are to be asked about, they are under way from now."""
+        found = Sorted([], [], [])
+        for task in tasks:
+            held, result = store.held(task.key), known.get(task.offset)
+            if result is not None and result[0] is held:
+                found.known.append((task, result[1]))
+            elif self.down and task.request.deadline_ms <= now_ms:
+                found.given_up.append(task)
+            else:
+                found.questions.append(Question(task, held))
+        del found.questions[self.room(now_ms) :]
+        self._busy = self._busy or bool(found.questions)
+        return found
 
     def heard(self, questions: Sequence[Question], outcomes: Sequence[Outcome], now_ms: float) -> Known:
         """The batch is back: what is known now."""
@@ -91,7 +109,7 @@ class Asking:
             self._not_before = now_ms + PAUSE_MS
 
     # ------------------------------------------------------------------ shadows and twins
-    def add(self, runs: Iterable[Aligned | Twin | Read]) -> list[Aligned | Twin | Read]:
+    def add(self, runs: Iterable[Run]) -> list[Run]:
         """To be asked about beside the primaries; returns those for which there is no room."""
         surplus = []
         for one in runs:
@@ -101,7 +119,7 @@ class Asking:
                 self.beside.append(one)
         return surplus
 
-    def take_beside(self, now_ms: float) -> list[Aligned | Twin | Read]:
+    def take_beside(self, now_ms: float) -> list[Run]:
         """The next ones, which count as under way; none while some are, or while the handler is not reached."""
         if self._busy_beside or not self.beside or now_ms < self._not_before:
             return []

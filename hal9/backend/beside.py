@@ -1,106 +1,223 @@
-"""Reads that a system answers beside the owner of their key. Pure.
+"""What a system runs beside the owner's requests: shadows, twins, reads. Pure.
 
-A *fallback* read is answered at once from what the store holds, and says how stale that is. An *aligned* one waits
-until the store shows every change of its key that was dispatched before it, so that whoever reads sees his own writes;
-its router asks the owner if that takes too long. Neither waits for a seal, nor behind requests of its key, and neither
-changes anything: an operation that this system does not hold for read-only is refused.
+Each runs on a state of its own, at any time, changes nothing, and leaves nothing but its response. `shadows`, `reads`
+and `twins` say when and on which state; here they are run, or asked of a handler that is somewhere else, and answered.
 """
 
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import ClassVar, Protocol
 
-from hal9.backend.execution import Executed
+import msgspec
+
+from hal9 import wire
+from hal9.backend.asking import Asking, Run
+from hal9.backend.config import BackendConfig
+from hal9.backend.execution import Executed, read_only, run
 from hal9.backend.freshness import Freshness
-from hal9.backend.responses import Response
-from hal9.backend.store import NOTHING, Held
-from hal9.wire import Dispatched
+from hal9.backend.handler import BatchHandler, Missing, Outcome, Result
+from hal9.backend.own import OwnChanges
+from hal9.backend.queues import Queues
+from hal9.backend.reads import UNREACHED, Read, Reads, answer
+from hal9.backend.responses import Outbox, Response
+from hal9.backend.shadows import Aligned, Shadow, Shadows
+from hal9.backend.store import NOTHING, Held, Store
+from hal9.backend.twins import Twin, TwinQueue
+from hal9.compare import tree_differences
+from hal9.log.effects import Call, Effects, Record, Tracer
+from schemas.base import FLAT, System
+from schemas.state import ArchitectureLayer
 
-UNREACHED = Executed("error", "not-reached", None, None)
-"""The handler is elsewhere, and was not reached."""
-
-
-@dataclass(slots=True)
-class Read:
-    """A read that was dispatched.
-
-    `offset` is where it lies on `dispatched` (None: no commit waits for its response, for its router asks the owner if
-    it is lost), `after` the greatest position that its state must show (-1: any). `held` is the state it is answered
-    from, as of `at_ms`, and `stale` what that does not show.
-    """
-
-    key: bytes
-    request: Dispatched
-    value: bytes
-    offset: int | None
-    after: int = -1
-    held: Held = field(default_factory=lambda: NOTHING)
-    stale: tuple[int, int] = (0, 0)
-    at_ms: float = 0.0
-
-    def refusal(self, read_only: Collection[str]) -> str | None:
-        """Why it is not answered: its operation may change the state here, or the key was perhaps never copied here.
-
-        Nor was a state that could not be mapped.
-        """
-        if self.request.operation not in read_only:
-            return "not-read-only"
-        return None if self.held.version and not self.held.unmapped else "not-held"
+INCOMPARABLE = Executed("error", "incomparable", None, None)
 
 
-def answer(read: Read, executed: Executed, needs: int, now_ms: float) -> Response:
-    """The response to a read; `needs`: the own change that must be read back before it is true."""
-    request, held, stale = read.request, read.held, None
-    if request.fallback:
-        stale = read.stale[0], read.stale[1] + max(0, int(now_ms - read.at_ms))
-    role = b"fallback" if request.fallback else b"primary"
-    status, error, value = executed.status, executed.error, executed.answer
-    return Response(needs, request, read.key, role, status, error, value, held, held.version, read.offset, stale=stale)
+class Partition(Protocol):
+    """What they share with the requests beside which they run: a core."""
+
+    system: ClassVar[System]
+    config: BackendConfig
+    handler: BatchHandler
+    off: frozenset[ArchitectureLayer]
+    asking: Asking | None
+    tracer: Tracer
+    effects: Effects
+    store: Store
+    own: OwnChanges
+    queues: Queues
+    outbox: Outbox
+
+    def replica_complete(self) -> bool:
+        """Whether the replica log was read to where it ended when this incarnation began."""
+        ...
+
+    def proceed(self, now_ms: float) -> None:
+        """Do whatever became possible."""
+        ...
 
 
 class Beside:
-    """Reads of one partition that wait: for the replica to be read once, or for a change of their key."""
+    """Of one partition."""
 
-    def __init__(self, freshness: Freshness, complete: Callable[[], bool]) -> None:
-        self._freshness, self._complete = freshness, complete
-        self.early: deque[Read] = deque()
-        self.waiting: dict[bytes, deque[Read]] = {}
+    def __init__(self, partition: Partition) -> None:
+        self._of = partition
+        self.freshness = Freshness()
+        self.shadows = Shadows(partition.store, partition.replica_complete)
+        self.reads = Reads(self.freshness, partition.replica_complete)
+        self.twins = TwinQueue()
 
     def __len__(self) -> int:
-        return len(self.early) + sum(map(len, self.waiting.values()))
+        """Reads that wait: no shadow and no twin holds back what is read of `dispatched`."""
+        return len(self.reads)
 
-    def add(self, read: Read) -> Iterator[Read]:
-        """A read was dispatched; yields it if it can be answered already."""
-        if not self._complete():
-            self.early.append(read)
+    # ------------------------------------------------------------------ what happens beside which they run
+    def dispatched(self, record: Record, key: bytes, request: wire.Dispatched, now_ms: float) -> None:
+        """A request was dispatched to its owner, be it this system or the other one."""
+        changes = request.operation not in self._of.handler.read_only
+        if changes and request.position > self._of.store.held(key).position:
+            at_ms = min(record.timestamp, now_ms)
+            self.freshness.dispatched(key, request.position, record.offset, at_ms)
+        if request.shadow == self._of.system:
+            shadow = Shadow(key, request, record.value or b"", changes, self.shadows.last_change.get(key))
+            if request.traceparent is not None:
+                shadow.span, request.traceparent = self._of.tracer.begin(
+                    "process shadow", request.traceparent, {"hal9.operation": request.operation}
+                )
+            self._shadow(self.shadows.add(shadow), now_ms)
+        self.shadows.dispatched(key, request.position, changes)
+
+    def executed(self, key: bytes, position: int, now_ms: float) -> None:
+        """The store shows what the request at `position` made of `key`."""
+        self.freshness.applied(key, position)
+        if self.reads.waiting:
+            self._read(self.reads.applied(key, position), now_ms)
+
+    def replicated(self, key: bytes, before: Held, after: Held, change: wire.Change, now_ms: float) -> None:
+        """A change of the other system became the newest state of `key`."""
+        self._shadow(self.shadows.applied(key, before, after, change, now_ms), now_ms)
+        self.executed(key, after.position, now_ms)
+
+    def caught_up(self, now_ms: float) -> None:
+        """Where the replica log ended is known, and perhaps it was read to there."""
+        self._shadow(self.shadows.caught_up(), now_ms)
+        self._read(self.reads.caught_up(), now_ms)
+
+    def look_again(self, now_ms: float) -> None:
+        """More was read."""
+        if self.reads.early:
+            self._read(self.reads.caught_up(), now_ms)
+
+    def tick(self, now_ms: float) -> list[int]:
+        """Deadlines, and twins; returns where reads that nobody waits for any more lie on `dispatched`."""
+        self._shadow(self.shadows.expire(now_ms), now_ms)
+        late = [read.offset for read in self.reads.expire(now_ms) if read.offset is not None]
+        self._run(self.twins.take(), now_ms)
+        return late
+
+    # ------------------------------------------------------------------ running them
+    def _run(self, runs: Sequence[Run], now_ms: float) -> None:
+        asking = self._of.asking
+        if asking is None:
+            results = run(self._of.handler, [one.item for one in runs], self._of.off)
+            for one, result in zip(runs, results, strict=True):
+                self._ran(one, result, now_ms)
             return
-        newest = None if read.request.fallback else self._freshness.newest(read.key)
-        if newest is None:
-            yield read
+        for one in asking.add(runs):
+            self._ran(one, Missing.SLOW, now_ms)
+        self._ask(asking, now_ms)
+
+    def _ask(self, asking: Asking, now_ms: float) -> None:
+        taken = asking.take_beside(now_ms)
+        if taken:
+            items = [one.item for one in taken]
+            self._of.effects.calls.append(Call(items, partial(self._heard, taken, asking), self._of.off))
+
+    def _heard(self, taken: Sequence[Run], asking: Asking, outcomes: Sequence[Outcome], now_ms: float) -> None:
+        asking.heard_beside(outcomes, now_ms)
+        for one, outcome in zip(taken, outcomes, strict=True):
+            self._ran(one, outcome, now_ms)
+        self._ask(asking, now_ms)
+        self._of.proceed(now_ms)
+
+    def _ran(self, one: Run, outcome: Outcome, now_ms: float) -> None:
+        if isinstance(one, Aligned):
+            self._shadow_ran(one, outcome, now_ms)
+        elif isinstance(one, Read):
+            executed = UNREACHED if isinstance(outcome, Missing) else read_only(outcome, self._of.config.limits)
+            self._of.outbox.add(answer(one, executed, self._of.own.sent, now_ms))
+        elif isinstance(outcome, Missing):
+            self.twins.dropped += 1
+        else:
+            self._twin_ran(one, outcome, now_ms)
+
+    # ------------------------------------------------------------------ shadows
+    def _shadow(self, found: Iterable[Aligned], now_ms: float) -> None:
+        aligned = list(found)
+        self._run([a for a in aligned if a.state is not None], now_ms)
+        for a in aligned:
+            if a.state is None:
+                self._answer_shadow(a, INCOMPARABLE, None)
+
+    def _shadow_ran(self, a: Aligned, outcome: Outcome, now_ms: float) -> None:
+        if isinstance(outcome, Missing):
+            self._answer_shadow(a, INCOMPARABLE, None)
             return
-        read.after = newest
-        self.waiting.setdefault(read.key, deque()).append(read)
+        executed, diff = read_only(outcome, self._of.config.limits), None
+        if a.expected is not None and executed.status == "ok" and a.expected.change.answer_status == "ok":
+            diff = self._state_diff(executed.state, a.expected.after.state, a.shadow.request.operation, now_ms)
+        self._answer_shadow(a, executed, diff)
+        if a.shadow.request.twin and a.state is not None:
+            first = executed if a.shadow.mutating else None
+            self.twin(a.shadow.request, a.shadow.key, a.shadow.value, a.state, first)
 
-    def caught_up(self) -> Iterator[Read]:
-        """Perhaps the replica was read to where it ended when this incarnation began."""
-        while self.early and self._complete():
-            yield from self.add(self.early.popleft())
+    def _answer_shadow(self, aligned: Aligned, executed: Executed, diff: bytes | None) -> None:
+        shadow, held, needs = aligned.shadow, aligned.state or NOTHING, self._of.own.sent
+        status, error, value = executed.status, executed.error, executed.answer
+        response = Response(needs, shadow.request, shadow.key, b"shadow", status, error, value, held, held.version)
+        response.diff, response.span = diff, shadow.span
+        self._of.outbox.add(response)
 
-    def applied(self, key: bytes, position: int) -> Iterator[Read]:
-        """The store shows what the request at `position` made of `key`, which `freshness` was told."""
-        queue = self.waiting.get(key)
-        while queue and queue[0].after <= position:
-            yield queue.popleft()
-        if queue is not None and not queue:
-            del self.waiting[key]
+    # ------------------------------------------------------------------ twins
+    def twin(self, request: wire.Dispatched, key: bytes, value: bytes, before: Held, first: Executed | None) -> None:
+        """A request was run that flat is to run again; `first` is what came of a mutating one."""
+        if self._of.system == FLAT:
+            ok = first is not None and first.status == "ok"
+            after = first.state if first is not None and ok else None
+            busy = len(self._of.queues) + len(self._of.outbox)
+            self.twins.add(Twin(request, key, value, before, after, ok, self._of.own.sent), busy)
 
-    def expire(self, now_ms: float) -> Iterator[Read]:
-        """Reads that nobody waits for any more."""
-        for queue in (self.early, *list(self.waiting.values())):
-            late = [read for read in queue if read.request.deadline_ms <= now_ms]
-            for read in late:
-                queue.remove(read)
-            yield from late
-        for key in [key for key, queue in self.waiting.items() if not queue]:
-            del self.waiting[key]
-        self._freshness.expire(now_ms)
+    def _twin_ran(self, t: Twin, result: Result, now_ms: float) -> None:
+        executed, diff = read_only(result, self._of.config.limits), None
+        if t.compared and executed.status == "ok":
+            diff = self._state_diff(t.after, executed.state, t.request.operation, now_ms)
+        status, error, value, version = executed.status, executed.error, executed.answer, t.before.version
+        response = Response(t.needs, t.request, t.key, b"twin", status, error, value, t.before, version, diff=diff)
+        self._of.outbox.add(response)
+
+    def _state_diff(self, ours: object, theirs: object, operation: str, now_ms: float) -> bytes:
+        """What the owner's state and ours differ in, as JSON of at most 4 KiB."""
+        flat, hierarchical = (ours, theirs) if self._of.system == FLAT else (theirs, ours)
+        fields = tree_differences(flat, hierarchical, self._of.config.rules, operation, now_ms=now_ms)
+        found = msgspec.json.encode(fields)
+        while len(found) > wire.STATE_DIFF_BYTES:
+            fields = fields[: len(fields) // 2]
+            found = msgspec.json.encode(fields) if fields else b'["(state)"]'
+        return found
+
+    # ------------------------------------------------------------------ reads
+    def read(self, read: Read, now_ms: float) -> None:
+        """A read was dispatched to this system, which need not be the owner of its key."""
+        self._read(self.reads.add(read), now_ms)
+
+    def _read(self, found: Iterable[Read], now_ms: float) -> None:
+        runnable: list[Read] = []
+        for read in found:
+            read.held, read.stale = self._of.store.held(read.key), self.freshness.stale(read.key, now_ms)
+            read.at_ms = now_ms
+            refusal = read.refusal(self._of.handler.read_only)
+            if refusal is None:
+                runnable.append(read)
+            else:
+                refused = Executed("error", refusal, None, None)
+                self._of.outbox.add(answer(read, refused, self._of.own.sent, now_ms))
+        if runnable:
+            self._run(runnable, now_ms)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from hal9.backend.handler import Item
 from hal9.backend.store import Held, Store
 from hal9.wire import MOVE, Change, Dispatched
 
@@ -49,19 +50,23 @@ class Aligned:
     state: Held | None
     expected: Applied | None = None
 
+    @property
+    def item(self) -> Item:
+        """What the handler is given."""
+        return self.state.state if self.state is not None else None, self.shadow.request.operation, self.shadow.value
+
 
 class Shadows:
     """Waiting shadows of one partition, and the recent changes that later ones may need."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, complete: Callable[[], bool]) -> None:
+        """`complete`: whether everything replicated before this incarnation began has been read."""
+        self._store, self._complete = store, complete
         self._waiting: dict[bytes, deque[Shadow]] = {}
         self._history: dict[bytes, deque[Applied]] = {}
         self._recent: deque[tuple[float, bytes]] = deque()
         self.last_change: dict[bytes, int] = {}
         """Per key, the last dispatched position that changes it (as far as was read)."""
-        self.complete: Callable[[], bool] = lambda: True
-        """Whether everything replicated before this incarnation began has been read."""
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
@@ -129,7 +134,7 @@ class Shadows:
 
     def _reading(self, shadow: Shadow, current: Held, history: Iterable[Applied]) -> Aligned | None:
         if shadow.after is None:
-            if not self.complete():
+            if not self._complete():
                 return None
             return Aligned(shadow, current if current.position < shadow.request.position else None)
         if current.position < shadow.after:

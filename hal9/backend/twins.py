@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from hal9 import wire
+from hal9.backend.handler import Item
 from hal9.backend.store import Held, State
 
 LIMIT = 1_000
@@ -29,6 +30,11 @@ class Twin:
     after: "State | None"
     compared: bool
     needs: int
+
+    @property
+    def item(self) -> Item:
+        """What the handler is given."""
+        return self.before.state, self.request.operation, self.value
 
 
 class TwinQueue:

@@ -7,7 +7,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from hal9 import wire
-from hal9.backend.core import BackendConfig, BackendCore, FlatCore
+from hal9.backend.config import BackendConfig
+from hal9.backend.core import BackendCore, FlatCore
 from hal9.backend.handler import as_batch
 from hal9.log.effects import Record
 from hal9.log.runtime import Runtime

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hal9 import wire
-from hal9.backend.beside import Read
 from hal9.backend.core import BackendCore
 from hal9.backend.freshness import HELD_MS, Freshness
+from hal9.backend.reads import Read
 from hal9.backend.store import NOTHING, Held
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System
