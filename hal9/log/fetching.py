@@ -6,7 +6,8 @@ its start on once, in order; what is unreadable is reported and passed over.
 
 Each broker has two lanes, each a connection with one request under way: the steady lane, which waits at the broker
 until something is written, and the prompt lane, for ranges known to exist and for a cursor that becomes due while the
-steady lane waits without it.
+steady lane waits without it. That one asks again every 20 ms, so when nothing else is written the steady lane takes it
+along.
 """
 
 import asyncio
@@ -27,18 +28,12 @@ from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST
 from hal9.log.fetch_request import FetchRequest
 from hal9.log.log_ends import list_offsets
+from hal9.log.patience import RESPONSE_BYTES, Patience
 from hal9.log.supervision import unbroken
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
 
-RESPONSE_BYTES = 1024 * 1024
-"""Of one fetch: some thousand records, so that handling them holds up nothing else for long."""
-BUSY_RECORDS_S = 400
-"""Above this rate waiting a little for company halves the CPU; below it, an answer is wanted at once."""
-BUSY_WAIT_MS = 3
-IDLE_WAIT_MS = 500
 PROMPT_WAIT_MS = 20
-_RATE_WINDOW_S = 0.1
 _PAUSE_S = 0.1
 _SCOUT_S = 0.5
 
@@ -54,14 +49,20 @@ class _Lane:
     node: int
     prompt: bool
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    flying: bool = False
+    landed: asyncio.Event = field(default_factory=asyncio.Event)
+    flying: int = 0
+    """For how many cursors a fetch is under way."""
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        self.landed.set()
 
 
 class Fetching:
     """Serves cursors until cancelled; `on_data(cursor)` says that a cursor has moved.
 
     What is unreadable is told to `on_damaged`; without that it comes in its place among the records, as `Damaged`.
+    With `slice_ms` what follows a log gets its records gathered over so long, instead of each at once.
     """
 
     def __init__(
@@ -70,15 +71,18 @@ class Fetching:
         on_data: Callable[[Cursor], None],
         on_damaged: Callable[[Cursor, Damaged], None] | None,
         *,
-        idle_wait_ms: int = IDLE_WAIT_MS,
+        slice_ms: int = 0,
     ) -> None:
         self._kafka, self._on_data, self._on_damaged = kafka, on_data, on_damaged
-        self._idle_wait_ms = idle_wait_ms
         self._client: Any = AIOKafkaClient(**kafka_options(kafka))
         self._cursors: dict[Cursor, None] = {}
         self._lanes: dict[tuple[int, bool], _Lane] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._counted, self._since, self._rate = 0, time.monotonic(), 0.0
+        self._patience = Patience(slice_ms)
+
+    def __repr__(self) -> str:
+        flying = [f"{'prompt' if lane.prompt else 'steady'} {lane.flying}" for lane in self._lanes.values()]
+        return f"<Fetching {len(self._cursors)} cursors, under way: {', '.join(flying) or 'none'}>"
 
     async def start(self) -> None:
         """Connect; raises Unreachable when no broker answers within the deadline of a request."""
@@ -160,46 +164,39 @@ class Fetching:
                 continue
             for cursor in cursors.values():
                 cursor.flying = True
-            lane.flying = True
+            lane.flying = len(cursors)
+            lane.landed.clear()
             try:
                 pause = await self._fetch(lane, cursors)
             finally:
-                lane.flying = False
+                lane.flying = 0
+                lane.landed.set()
                 for cursor in cursors.values():
                     cursor.flying = False
             if pause:
                 await asyncio.sleep(_PAUSE_S)
+            elif not lane.prompt and not self._patience.busy and not any(cursor.moved() for cursor in cursors.values()):
+                # It waited in vain: what the prompt lane asks for again and again may land, and be due here.
+                await self._lanes[lane.node, True].landed.wait()
 
     def _due(self, lane: _Lane) -> dict[tuple[str, int], Cursor]:
         """By partition; a second cursor of one partition waits its turn."""
-        steady = self._lanes[lane.node, False]
+        everything = lane.prompt and self._lanes[lane.node, False].flying
         chosen: dict[tuple[str, int], Cursor] = {}
         for cursor in self._cursors:
             ranged = cursor.end is not None
-            if ranged != lane.prompt and not (lane.prompt and steady.flying):
+            if ranged != lane.prompt and not everything:
                 continue
             if cursor.due() and self._leader(cursor) == lane.node:
                 chosen.setdefault((cursor.topic, cursor.partition), cursor)
         return chosen
-
-    def _patience(self, lane: _Lane) -> tuple[int, int]:
-        """How long the broker may wait, in ms, and for how many bytes."""
-        if lane.prompt:
-            return PROMPT_WAIT_MS, 1
-        elapsed = time.monotonic() - self._since
-        if elapsed >= _RATE_WINDOW_S:
-            self._rate = self._counted / elapsed
-            self._counted, self._since = 0, self._since + elapsed
-        if self._rate > BUSY_RECORDS_S:
-            return BUSY_WAIT_MS, RESPONSE_BYTES
-        return self._idle_wait_ms, 1
 
     async def _fetch(self, lane: _Lane, cursors: dict[tuple[str, int], Cursor]) -> bool:
         """One request; True if something went wrong that a pause may cure."""
         offsets: dict[str, list[tuple[int, int]]] = {}
         for cursor in cursors.values():
             offsets.setdefault(cursor.topic, []).append((cursor.partition, cursor.offset))
-        wait_ms, bytes_wanted = self._patience(lane)
+        wait_ms, bytes_wanted = (PROMPT_WAIT_MS, 1) if lane.prompt else self._patience.terms(time.monotonic())
         request = FetchRequest(wait_ms, bytes_wanted, RESPONSE_BYTES, offsets)
         try:
             answers = await self._client.send(lane.node, request, group="prompt" if lane.prompt else "steady")
@@ -237,7 +234,7 @@ class Fetching:
         if piece.damaged:
             self._sort_out(cursor, piece)
         cursor.landed(piece, highwater)
-        self._counted += len(piece.records)
+        self._patience.came(len(piece.records))
         if cursor.moved():
             # Who was served goes to the end of the line: a broker fills an answer in the order of the question.
             del self._cursors[cursor]

@@ -16,7 +16,7 @@ from hal9.errors import Transient
 from hal9.log.batches import Damaged
 from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST, Record
-from hal9.log.fetching import IDLE_WAIT_MS, Fetching
+from hal9.log.fetching import Fetching
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
 
@@ -40,9 +40,9 @@ class Reader:
     With `damaged`, unreadable records come in their place, as `hal9.log.batches.Damaged`.
     """
 
-    def __init__(self, kafka: Kafka, *, damaged: bool = False, idle_wait_ms: int = IDLE_WAIT_MS) -> None:
+    def __init__(self, kafka: Kafka, *, damaged: bool = False, slice_ms: int = 0) -> None:
         on_damaged = None if damaged else self._damaged
-        self._fetching = Fetching(kafka, self._moved, on_damaged, idle_wait_ms=idle_wait_ms)
+        self._fetching = Fetching(kafka, self._moved, on_damaged, slice_ms=slice_ms)
         self._events: dict[Cursor, asyncio.Event] = {}
         self._running: asyncio.Task[None] | None = None
 

@@ -1,6 +1,8 @@
 """Reading beside any group, on a real broker."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
@@ -8,9 +10,12 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from hal9.errors import Transient, Unreachable
+from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST
+from hal9.log.fetching import Fetching
 from hal9.log.reading import CHUNK, Reader, read_range
 from hal9.settings.sections import Kafka
+from hal9.testing.echoing import until
 
 
 @pytest.fixture
@@ -98,3 +103,19 @@ async def test_a_topic_that_does_not_exist_is_an_error_in_time(kafka: Kafka) -> 
 async def test_no_broker_is_an_error_with_its_address() -> None:
     with pytest.raises(Unreachable, match=r"127\.0\.0\.1:1"):
         await read_range(Kafka(bootstrap="127.0.0.1:1"), "any")
+
+
+async def test_a_cursor_that_came_late_is_soon_waited_for_together_with_the_others(kafka: Kafka, topic: str) -> None:
+    fetching = Fetching(kafka, lambda _cursor: None, None)
+    await fetching.start()
+    running = asyncio.create_task(fetching.run())
+    try:
+        fetching.open(Cursor(topic, 0, 0))
+        await until(lambda: "steady 1" in repr(fetching))
+        fetching.open(Cursor(topic, 1, 0))
+        await until(lambda: repr(fetching) == "<Fetching 2 cursors, under way: steady 2, prompt 0>")
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+        await fetching.close()
