@@ -7,12 +7,15 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
 from hal9.errors import Transient
 from hal9.log.administration import administering
+from hal9.log.effects import LATEST
+from hal9.log.log_ends import list_offsets
 from hal9.log.topic_ids import topic_ids
 from hal9.settings.sections import Kafka
 from hal9.settings.sections import Topics as TopicSettings
@@ -63,7 +66,7 @@ class Topics:
 
 
 async def create(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S) -> list[str]:
-    """Make the topics that are missing; returns their names once each partition has a leader.
+    """Make the topics that are missing; returns their names once the leader of each partition serves it.
 
     Raises:
         Transient: Kafka did not do it in time, or refused.
@@ -85,17 +88,26 @@ async def create(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S
             for name, code, message, *_ in response.topic_errors:
                 if code not in (0, TopicAlreadyExistsError.errno):
                     raise Transient(f"topic {name} was not created: {message or for_code(code).__name__}")
-        while not await _led(admin, [topic.name for topic in wanted]):  # noqa: ASYNC110  it is Kafka that is asked
+        while not await _served(admin, [topic.name for topic in wanted]):  # noqa: ASYNC110  it is Kafka that is asked
             await asyncio.sleep(_PAUSE_S)
         return [topic.name for topic in missing]
 
 
-async def _led(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
+async def _served(admin: AIOKafkaAdminClient, names: list[str]) -> bool:
+    """Whether the leader of each partition answers for it; it is named as the leader before that, by seconds even."""
     described = await admin.describe_topics(names)
-    return all(
-        topic["error_code"] == 0 and topic["partitions"] and all(p["leader"] >= 0 for p in topic["partitions"])
-        for topic in described
-    )
+    if any(topic["error_code"] or not topic["partitions"] for topic in described):
+        return False
+    places = [TopicPartition(topic["topic"], p["partition"]) for topic in described for p in topic["partitions"]]
+    client = admin._client  # noqa: SLF001  it has no such question of its own
+    try:
+        await list_offsets(client, places, LATEST)
+    except KafkaError as error:
+        if not error.retriable:
+            raise
+        await client.force_metadata_update()
+        return False
+    return True
 
 
 async def check(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S) -> list[str]:

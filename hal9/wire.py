@@ -63,7 +63,10 @@ _FIXED = {ID: MAX_ID_BYTES, OPERATION: 64, DEADLINE: 16}
 _OPERATION = re.compile(rb"[a-z0-9_.-]{1,64}")
 _DIGITS = 16
 """Most digits of a decimal header."""
+_REQUIRED = 6
+"""Headers without which there is no dispatched request (`primary` or `rejected` is one): most have little else."""
 _NONE: tuple[tuple[str, bytes], ...] = ()
+_NAMED: dict[bytes | None, System | None] = {None: None, **{name.encode(): name for name in SYSTEMS}}
 _NO_LAYER: tuple[str | None, int] = (None, 0)
 _UNREADABLE = (KeyError, ValueError, TypeError, AttributeError)  # missing, malformed, null (Kafka allows null values)
 
@@ -246,24 +249,27 @@ def parse_dispatched(record: Record) -> Dispatched:
     if position is None or (primary is None) == (rejected is None):
         raise Poison("bad-dispatched", f"headers {sorted(fields)}")
     try:
-        return Dispatched(
+        found = Dispatched(
             fields[ID].decode(),
             fields[OPERATION].decode(),
             int(fields[DEADLINE]),
             position[1],
             int(fields[EPOCH]),
             primary,
-            _system(fields.get(SHADOW)),
+            None,
             int(fields.get(AFTER_SEAL, b"0")),
             rejected.decode() if rejected is not None else None,
             fields.get(TRACEPARENT),
-            fields.get(TWIN) == b"1",
-            fields.get(FALLBACK) == b"1",
-            fields.get(ALIGNED) == b"1",
-            *_layer(fields),
         )
+        if len(fields) > _REQUIRED + (AFTER_SEAL in fields) + (TERM in fields):
+            found.shadow = _system(fields.get(SHADOW))
+            found.twin = fields.get(TWIN) == b"1"
+            found.fallback = fields.get(FALLBACK) == b"1"
+            found.aligned = fields.get(ALIGNED) == b"1"
+            found.layer, found.layer_version = _layer(fields)
     except _UNREADABLE as error:
         raise Poison("bad-dispatched", str(error)) from error
+    return found
 
 
 class Response(Struct, gc=False):
@@ -382,9 +388,7 @@ def _layer(fields: Mapping[str, bytes | None]) -> tuple[str | None, int]:
 
 
 def _system(value: bytes | None) -> System | None:
-    if value is None:
-        return None
-    name = value.decode("utf-8", "replace")
-    if name not in SYSTEMS:
-        raise Poison("bad-system", name)
-    return name
+    try:
+        return _NAMED[value]
+    except KeyError:
+        raise Poison("bad-system", (value or b"").decode("utf-8", "replace")) from None

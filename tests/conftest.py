@@ -1,5 +1,6 @@
 """What every test may ask for: one real Kafka and Valkey per run."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,6 +12,10 @@ from stack.local import Endpoints, LocalStack
 # An example may take as long as a busy machine lets it: no test fails for being slow.
 settings.register_profile("hal9", deadline=None)
 settings.load_profile("hal9")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A run in the background ignores it, and so would every process that a test starts, to press Ctrl-C there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

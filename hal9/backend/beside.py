@@ -70,9 +70,8 @@ class Beside:
         return len(self.reads)
 
     # ------------------------------------------------------------------ what happens beside which they run
-    def dispatched(self, record: Record, key: bytes, request: wire.Dispatched, now_ms: float) -> None:
-        """A request was dispatched to its owner, be it this system or the other one."""
-        changes = request.operation not in self._of.handler.read_only
+    def dispatched(self, record: Record, key: bytes, request: wire.Dispatched, changes: bool, now_ms: float) -> None:
+        """A change, or what is to be shadowed, was dispatched to its owner, be it this system or the other one."""
         if changes and request.position > self._of.store.held(key).position:
             at_ms = min(record.timestamp, now_ms)
             self.freshness.dispatched(key, request.position, record.offset, at_ms)
@@ -83,7 +82,8 @@ class Beside:
                     "process shadow", request.traceparent, {"hal9.operation": request.operation}
                 )
             self._shadow(self.shadows.add(shadow), now_ms)
-        self.shadows.dispatched(key, request.position, changes)
+        if changes:
+            self.shadows.last_change[key] = request.position
 
     def executed(self, key: bytes, position: int, now_ms: float) -> None:
         """The store shows what the request at `position` made of `key`."""
@@ -171,9 +171,8 @@ class Beside:
 
     def _answer_shadow(self, aligned: Aligned, executed: Executed, diff: bytes | None) -> None:
         shadow, held, needs = aligned.shadow, aligned.state or NOTHING, self._of.own.sent
-        status, error, value = executed.status, executed.error, executed.answer
-        response = Response(needs, shadow.request, shadow.key, b"shadow", status, error, value, held, held.version)
-        response.diff, response.span = diff, shadow.span
+        response = Response(needs, shadow.request, shadow.key, b"shadow", executed, held, held.version, diff=diff)
+        response.span = shadow.span
         self._of.outbox.add(response)
 
     # ------------------------------------------------------------------ twins
@@ -189,8 +188,7 @@ class Beside:
         executed, diff = read_only(result, self._of.config.limits), None
         if t.compared and executed.status == "ok":
             diff = self._state_diff(t.after, executed.state, t.request.operation, now_ms)
-        status, error, value, version = executed.status, executed.error, executed.answer, t.before.version
-        response = Response(t.needs, t.request, t.key, b"twin", status, error, value, t.before, version, diff=diff)
+        response = Response(t.needs, t.request, t.key, b"twin", executed, t.before, t.before.version, diff=diff)
         self._of.outbox.add(response)
 
     def _state_diff(self, ours: object, theirs: object, operation: str, now_ms: float) -> bytes:

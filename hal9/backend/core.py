@@ -201,10 +201,12 @@ class BackendCore:
                     self._undone[offset] = None
                 self.beside.read(Read(key, request, value, offset), now_ms)
             return
-        self.beside.dispatched(record, key, request, now_ms)
+        changes = request.operation not in self.handler.read_only
+        if changes or request.shadow is not None:
+            self.beside.dispatched(record, key, request, changes, now_ms)
         if request.primary == self.system:
             self._undone[record.offset] = None
-            self.queues.add(Task(record.offset, key, request, value, route=self._route))
+            self.queues.add(Task(record.offset, key, request, value, changes, route=self._route))
 
     def _routed(self) -> None:
         """What the newest marker says of how, and for which layers, this system works."""
@@ -273,10 +275,11 @@ class BackendCore:
         """
         task = self.queues.first(key)
         request, current = task.request, self.store.held(key)
-        if request.after_seal and request.after_seal not in self._replica_validity.seals:
-            self.queues.wait_for_seal(key, request.after_seal)
+        after = request.after_seal
+        if after and after not in self._replica_validity.seals:
+            self.queues.wait_for_seal(key, after)
             return None
-        if request.after_seal and current.epoch < request.after_seal and current.sequence > self.own.verified:
+        if after and current.epoch < after and current.sequence > self.own.verified:
             self.queues.wait_for_read_back(key)
             return None
         layer = self.layers.of(task, current)
@@ -295,11 +298,11 @@ class BackendCore:
 
     def _answered(self, task: Task, current: Held, layer: str | None) -> bool:
         """Whether a request is answered without being executed."""
-        request, changes = task.request, task.request.operation not in self.handler.read_only
+        request, changes = task.request, task.changes
         kept = self.store.kept.get(request.position) if changes else None
         if kept is not None:
             self._answer(task, Executed(kept.status, kept.error, kept.answer, None), kept.held, kept.held.sequence)
-        elif self.layers.stays(task, layer):
+        elif task.route is not None and self.layers.stays(task, layer):
             self._answer(task, MOVED, replace(current, layer=layer), self.own.sent)
         elif changes and request.position <= current.position:
             self._answer(task, FORGOTTEN, NOTHING, self.own.sent)
@@ -311,7 +314,7 @@ class BackendCore:
 
     def _executed(self, task: Task, result: Result, now_ms: float) -> None:
         current, request = self.store.held(task.key), task.request
-        if request.operation in self.handler.read_only:
+        if not task.changes:
             self._answer(task, read_only(result, self.config.limits), current, self.own.sent)
             if request.twin:
                 self.beside.twin(request, task.key, task.value, current, None)
@@ -340,18 +343,19 @@ class BackendCore:
     # ------------------------------------------------------------------ answers
     def _answer(self, task: Task, executed: Executed, held: Held, needs: int) -> None:
         """The response to a primary; `read` is the version before an operation that makes a new one."""
-        read = held.version if task.request.operation in self.handler.read_only else max(held.version - 1, 0)
-        status, error, value = executed.status, executed.error, executed.answer
-        request, key, offset, span = task.request, task.key, task.offset, task.span
-        self.outbox.add(Response(needs, request, key, b"primary", status, error, value, held, read, offset, span=span))
+        read = max(held.version - 1, 0) if task.changes else held.version
+        response = Response(
+            needs, task.request, task.key, b"primary", executed, held, read, task.offset, None, task.span
+        )
+        self.outbox.add(response)
 
     def _respond(self) -> None:
         """Send what is true by now."""
         for response in self.outbox.true_by(self.own.verified):
             if response.span is not None:
-                self.tracer.end(response.span, response.status)
-            headers = response.headers(self.partition)
-            self.effects.sends.append(Send(self.responses, response.key, response.value, headers, response))
+                self.tracer.end(response.span, response.executed.status)
+            headers, value = response.headers(self.partition), response.executed.answer
+            self.effects.sends.append(Send(self.responses, response.key, value, headers, response))
 
     # ------------------------------------------------------------------ seals
     def _seal(self) -> None:
@@ -370,8 +374,9 @@ class BackendCore:
     # ------------------------------------------------------------------ time, acknowledgements, commits
     def acked(self, send: Send, now_ms: float) -> None:  # noqa: ARG002
         """A response is stored: its request need not be read again."""
-        if isinstance(send.token, Response) and send.token.offset is not None:
-            self._undone.pop(send.token.offset, None)
+        token = send.token
+        if isinstance(token, Response) and token.offset is not None:
+            self._undone.pop(token.offset, None)
 
     def tick(self, now_ms: float) -> None:
         """Deadlines of what runs beside, answers nobody can ask for, deletions whose answer is no longer needed."""

@@ -26,6 +26,8 @@ class Layers:
     def voided(self, task: Task, layer: str | None) -> bool:
         """Whether the seals read so far void what the request would change; the router has it dispatched again."""
         epoch, key = task.request.epoch, task.key
+        if epoch >= self._validity.newest_lost:
+            return False
         if layer is not None:
             return not self.stays(task, layer) and self._validity.sealed(epoch, key, layer)
         if self._validity.sealed(epoch, key):

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 from hal9.control.route import Route
 from hal9.wire import Dispatched
@@ -16,6 +17,8 @@ class Task:
     key: bytes
     request: Dispatched
     value: bytes
+    changes: bool
+    """Whether its operation may change the state."""
     span: object = None
     route: Route | None = None
     """Of the marker before it, if that holds layers at flat."""
@@ -46,7 +49,7 @@ class Queues:
 
     def ready(self, limit: int) -> list[bytes]:
         """Keys whose first request may be looked at, at most `limit`."""
-        return [key for key, _ in zip(self._ready, range(limit), strict=False)]
+        return list(islice(self._ready, limit))
 
     def first(self, key: bytes) -> Task:
         """The first request of a key."""

@@ -60,8 +60,7 @@ def answer(read: Read, executed: Executed, needs: int, now_ms: float) -> Respons
     if request.fallback:
         stale = read.stale[0], read.stale[1] + max(0, int(now_ms - read.at_ms))
     role = b"fallback" if request.fallback else b"primary"
-    status, error, value = executed.status, executed.error, executed.answer
-    return Response(needs, request, read.key, role, status, error, value, held, held.version, read.offset, stale=stale)
+    return Response(needs, request, read.key, role, executed, held, held.version, read.offset, stale=stale)
 
 
 class Reads:

@@ -3,8 +3,10 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hal9 import wire
+from hal9.backend.execution import Executed
 from hal9.backend.store import Held
 
 
@@ -20,9 +22,7 @@ class Response:
     request: wire.Dispatched
     key: bytes
     role: bytes
-    status: str
-    error: str | None
-    value: bytes | None
+    executed: Executed
     held: Held
     read: int
     offset: int | None = None
@@ -33,20 +33,18 @@ class Response:
 
     def headers(self, partition: int) -> list[tuple[str, bytes]]:
         """The headers of the record on the response log."""
-        request = self.request
+        request, executed = self.request, self.executed
         headers = [
             (wire.ID, request.id.encode()),
             (wire.POSITION, b"%d:%d" % (partition, request.position)),
-            (wire.EPOCH, b"%d" % request.epoch),
-            (wire.ROLE, self.role),
-            (wire.STATUS, self.status.encode()),
+            *_stamp(request.epoch, self.role, executed.status),
             (wire.STATE_VERSION, b"%d" % self.read),
         ]
-        if self.error is not None:
-            headers.append((wire.ERROR, self.error.encode()))
+        if executed.error is not None:
+            headers.append((wire.ERROR, executed.error.encode()))
         if self.offset is not None and self.held.position == request.position and self.held.offset is not None:
             headers.append((wire.CHANGE, b"%d" % self.held.offset))
-        if self.status == wire.MOVED:
+        if executed.status == wire.MOVED:
             headers += wire.layer_headers(self.held.layer, self.held.version)
         if self.diff is not None:
             headers.append((wire.STATE_DIFF, self.diff))
@@ -55,6 +53,12 @@ class Response:
         if request.traceparent is not None:
             headers.append((wire.TRACEPARENT, request.traceparent))
         return headers
+
+
+@lru_cache(maxsize=64)
+def _stamp(epoch: int, role: bytes, status: str) -> tuple[tuple[str, bytes], ...]:
+    """What most responses of a partition have in common, the same objects each time."""
+    return (wire.EPOCH, b"%d" % epoch), (wire.ROLE, role), (wire.STATUS, status.encode())
 
 
 class Outbox:

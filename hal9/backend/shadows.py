@@ -71,11 +71,6 @@ class Shadows:
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def dispatched(self, key: bytes, position: int, mutating: bool) -> None:
-        """A primary request of either system was dispatched."""
-        if mutating:
-            self.last_change[key] = position
-
     def add(self, shadow: Shadow) -> Iterator[Aligned]:
         """A shadow was dispatched; yields it if it can run (or be given up) already."""
         queue = self._waiting.get(shadow.key)

@@ -83,7 +83,8 @@ class Reader:
         Raises Transient.
         """
         wanted = list(partitions)
-        found, ends = await self._fetching.ends(wanted, at=at_ms), await self._fetching.ends(wanted)
+        # The ends first: what is written between the questions must not be passed over.
+        ends, found = await self._fetching.ends(wanted), await self._fetching.ends(wanted, at=max(0, at_ms))
         return {at: offset if offset >= 0 else ends[at] for at, offset in found.items()}
 
     async def range(

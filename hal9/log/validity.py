@@ -30,7 +30,8 @@ class Validity:
     """Judges the records of one partition of one claimed log, fed in offset order.
 
     `claim` is the offset of the newest claim (-1: none). `marker` is the last valid marker (`dispatched`), `seals` the
-    epochs sealed so far, `lost` per bucket the newest sealed epoch in which `system` did not own it (change logs only).
+    epochs sealed so far, `lost` per bucket the newest sealed epoch in which `system` did not own it (change logs only),
+    and `newest_lost` the newest of these.
     """
 
     def __init__(self, *, system: System | None = None, salt: str = "") -> None:
@@ -41,7 +42,7 @@ class Validity:
         self.seals: dict[int, int] = {}
         self.seal: Seal | None = None
         self.lost = Spans()
-        self._newest_lost = 0
+        self.newest_lost = 0
         self._saved: list[tuple[int, str]] = [(0, "")]
 
     def __repr__(self) -> str:
@@ -49,7 +50,7 @@ class Validity:
 
     def sealed(self, epoch: int, key: bytes, layer: str | None = None) -> bool:
         """Whether the seals read so far void a change of `key`, of `layer`, in `epoch`, that comes after them."""
-        if epoch >= self._newest_lost:
+        if epoch >= self.newest_lost:
             return False
         return epoch < self.lost.at(bucket_of(self._salt, key), key.decode("utf-8", "replace"), layer)
 
@@ -102,7 +103,7 @@ class Validity:
         else:
             # A change log: the first seal of an epoch counts, whoever wrote it.
             self.lost = self.lost.lost(Route.of(seal.route), self._system, epoch, self._salt)
-            self._newest_lost = self.lost.newest()
+            self.newest_lost = self.lost.newest()
         self.seals[epoch] = record.offset
         self.seal = seal
         return "seal"
@@ -151,7 +152,7 @@ class Validity:
         self.epoch = state.marker.route.epoch if state.marker else 0
         self.seals = dict.fromkeys(state.seals, -1)
         self.lost = lost
-        self._newest_lost = self.lost.newest()
+        self.newest_lost = self.lost.newest()
         self._saved = [(0, saved)]
 
 

@@ -141,8 +141,8 @@ class Router(Struct, frozen=True, kw_only=True):
     shadow_burst: Annotated[Positive, Meta(description="shadows that may go at once")] = 1_000
     divergence_rate: Annotated[
         float, Meta(ge=0.0, le=1e7, description="divergences written per second of each class; 0: all")
-    ] = 20.0
-    divergence_burst: Annotated[Positive, Meta(description="of a class that may be written at once")] = 100
+    ] = 100.0
+    divergence_burst: Annotated[Positive, Meta(description="of a class that may be written at once")] = 2_000
 
 
 class Comparison(Struct, frozen=True, kw_only=True):

@@ -68,6 +68,16 @@ async def until(what: Callable[[], object], deadline_s: float = 30.0) -> None:
         raise TimeoutError(f"not within {deadline_s:g} s: {getattr(what, '__doc__', None) or what}") from error
 
 
+def values(name: str, count: int) -> list[bytes]:
+    """So many different ones."""
+    return [f"{name}-{number}".encode() for number in range(count)]
+
+
+def faults(cores: Sequence[EchoCore]) -> list[str]:
+    """Promises that were broken to any of them."""
+    return [fault for core in cores for fault in core.faults]
+
+
 async def produce(kafka: Kafka, topics: Topics, values: Sequence[bytes]) -> None:
     """Requests whose key is their value."""
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all", linger_ms=5) as producer:

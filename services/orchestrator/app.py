@@ -60,7 +60,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         control = await closing.enter_async_context(following(settings.kafka, topics, settings.migration.id))
         check_partitions(control.state, topics.partitions)
         reader = await closing.enter_async_context(Reader(settings.kafka))
-        sight = Sight(settings.kafka, topics, settings.migration.id, reader, clock)
+        sight = Sight(topics, settings.migration.id, reader, clock)
         await sight.begin(walk_ms(control.state))
         writer = ControlWriter(settings.kafka, topics, control)
         closing.push_async_callback(writer.close)

@@ -2,16 +2,13 @@
 
 import asyncio
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 
-from hal9.connection import kafka_options
 from hal9.control.plan import MAX_WINDOW_S
 from hal9.errors import Poison, Transient
 from hal9.log.clock import Clock
 from hal9.log.effects import Record
 from hal9.log.reading import Reader
-from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
 from hal9.topics import Topics
 from schemas.base import decode
@@ -19,7 +16,6 @@ from schemas.reports import quarantined_decoder
 from schemas.telemetry import outcome_decoder, status_decoder
 from services.orchestrator.evidence import Evidence
 
-DEADLINE_S = 10.0
 CATCH_UP_S = 60.0
 SKEW_MS = 60_000
 """How far the clocks of those who write may be behind."""
@@ -27,25 +23,11 @@ SKEW_MS = 60_000
 _log = logger("orchestrator.sight")
 
 
-async def offset_at(kafka: Kafka, at: TopicPartition, since_ms: int, end: int) -> int:
-    """The first offset of a record not older than `since_ms`; `end` if there is none. Raises Transient."""
-    consumer = AIOKafkaConsumer(**kafka_options(kafka))
-    try:
-        async with asyncio.timeout(DEADLINE_S):
-            await consumer.start()
-            found = (await consumer.offsets_for_times({at: max(since_ms, 0)}))[at]
-            return end if found is None else int(found.offset)
-    except (KafkaError, OSError) as error:
-        raise Transient(f"offset of {at.topic} at {since_ms}: {error!r}") from error
-    finally:
-        await consumer.stop()
-
-
 class Sight:
     """What one orchestrator sees. `follow` it, wait for `caught_up`, then use `evidence`."""
 
-    def __init__(self, kafka: Kafka, topics: Topics, migration: str, reader: Reader, clock: Clock) -> None:
-        self._kafka, self._reader, self._clock = kafka, reader, clock
+    def __init__(self, topics: Topics, migration: str, reader: Reader, clock: Clock) -> None:
+        self._reader, self._clock = reader, clock
         self._key = migration.encode()
         self._outcomes, self._status, self._quarantine = (
             TopicPartition(topics.name(log), 0) for log in ("outcomes", "status", "quarantine")
@@ -65,7 +47,7 @@ class Sight:
             self._quarantine: (now_ms if walk_ms is None else walk_ms) - SKEW_MS,
         }
         for at, since_ms in since.items():
-            self._positions[at] = await offset_at(self._kafka, at, since_ms, ends[at])
+            self._positions |= await self._reader.since([at], since_ms)
         self._positions[self._status] = ends[self._status]
         self._ends = ends
         self.evidence = Evidence(now_ms)

@@ -90,7 +90,9 @@ class Comparer:
         if entry.twin:
             flat = primary if entry.owner == FLAT else shadow
             self.twins.compared(entry, flat, None if result == "incomparable" else found, now_ms)
-        reports = [one for kind, fields in found for one in self._divergence(entry, kind, fields, now_ms)] if found else ()
+        reports: list[Report] = []
+        for kind, fields in found:
+            reports += self._divergence(entry, kind, fields, now_ms)
         entry.primary = entry.shadowed = None
         return reports
 

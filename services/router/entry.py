@@ -57,8 +57,8 @@ class Entry(Struct, eq=False, gc=False):
     known: Key | None
     request: Request
     value: bytes | None
-    received_ms: float
-    answers_at: int
+    received_ms: float = 0.0
+    answers_at: int = 0
     rejected: str | None = None
     offset: int | None = None
     epoch: int = 0

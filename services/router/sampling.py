@@ -74,7 +74,7 @@ class Buckets:
 class Sampling:
     """Of one router process; `rate` samples per class and second with a burst, 0: all."""
 
-    def __init__(self, rate: float = 20.0, burst: float = 100) -> None:
+    def __init__(self, rate: float = 100.0, burst: float = 2_000) -> None:
         self._rate = rate
         self._classes, self._kinds = Buckets(rate, burst), Buckets(rate, burst)
         self._rest = TokenBucket(rate, burst)

@@ -5,10 +5,14 @@ from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import pytest
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.client import AIOKafkaClient
 
 from hal9.errors import Transient
+from hal9.log.effects import LATEST
+from hal9.log.log_ends import list_offsets
 from hal9.settings.sections import Kafka
 from hal9.settings.sections import Topics as TopicSettings
 from hal9.topics import LOGS, Topics, check, create, topic_id
@@ -78,6 +82,18 @@ async def test_create_makes_what_is_missing_and_check_is_content(kafka: Kafka, t
     assert await create(kafka, topics) == [topics.name(log) for log in LOGS]
     assert await check(kafka, topics) == []
     assert await create(kafka, topics) == []
+
+
+async def test_what_was_created_is_served_at_once(kafka: Kafka) -> None:
+    many = Topics(prefix=f"{uuid4().hex[:8]}.", partitions=12)
+    await create(kafka, many)
+    client = AIOKafkaClient(bootstrap_servers=kafka.bootstrap)
+    try:
+        await client.bootstrap()
+        places = [TopicPartition(many.name(log), n) for log in LOGS for n in range(many.partitions_of(log))]
+        assert set((await list_offsets(client, places, LATEST)).values()) == {0}
+    finally:
+        await client.close()
 
 
 async def test_check_names_what_differs(kafka: Kafka, topics: Topics) -> None:

@@ -19,11 +19,6 @@ MIGRATION = "m1"
 
 
 @pytest.fixture
-def kafka(bootstrap: str) -> Kafka:
-    return Kafka(bootstrap=bootstrap)
-
-
-@pytest.fixture
 async def topics(kafka: Kafka) -> Topics:
     topics = Topics(prefix=f"{uuid4().hex[:8]}.", partitions=1)
     await create(kafka, topics)

@@ -40,11 +40,6 @@ CANARY = [("canary", step, state) for step in range(4) for state in ("entered", 
 
 
 @pytest.fixture
-def kafka(bootstrap: str) -> Kafka:
-    return Kafka(bootstrap=bootstrap)
-
-
-@pytest.fixture
 async def topics(kafka: Kafka) -> Topics:
     topics = Topics(prefix=f"{uuid4().hex[:8]}.", partitions=PARTITIONS)
     await create(kafka, topics)

@@ -1,6 +1,6 @@
 """The runtime on a real broker: what a core is promised, on good days and with others writing into its logs."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
@@ -18,42 +18,28 @@ from hal9.log.runtime import Hooks, Runtime
 from hal9.log.uncompressing import BATCH_BYTES
 from hal9.settings.sections import Kafka
 from hal9.testing.echo import EchoCore
-from hal9.testing.echoing import answered, audit, produce, read_all, running, runtime, served_by, settled, until
+from hal9.testing.echoing import (
+    answered,
+    audit,
+    faults,
+    produce,
+    read_all,
+    running,
+    runtime,
+    served_by,
+    settled,
+    until,
+    values,
+)
 from hal9.testing.unreadable import append_bomb, append_unreadable
-from hal9.topics import Topics, create
+from hal9.topics import Topics
 from schemas.base import decode
 from schemas.control import Route
 from schemas.reports import quarantined_decoder
 
 
-@pytest.fixture
-def kafka(bootstrap: str) -> Kafka:
-    return Kafka(bootstrap=bootstrap)
-
-
-@pytest.fixture
-async def topics(kafka: Kafka) -> Topics:
-    topics = Topics(prefix=f"{uuid4().hex[:8]}.", partitions=4)
-    await create(kafka, topics)
-    return topics
-
-
-@pytest.fixture
-async def producer(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all") as producer:
-        yield producer
-
-
-def values(name: str, count: int) -> list[bytes]:
-    return [f"{name}-{number}".encode() for number in range(count)]
-
-
 def served(cores: list[EchoCore]) -> int:
     return sum(len(core.served) for core in cores)
-
-
-def faults(cores: list[EchoCore]) -> list[str]:
-    return [fault for core in cores for fault in core.faults]
 
 
 async def test_every_request_is_served_once_and_in_order(kafka: Kafka, topics: Topics) -> None:

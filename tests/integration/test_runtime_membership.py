@@ -1,7 +1,6 @@
 """Members of a group on a real broker: what moves when one joins or leaves, and how a silent one ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
@@ -14,34 +13,8 @@ from hal9.log.effects import Record
 from hal9.log.runtime import Runtime
 from hal9.settings.sections import Kafka
 from hal9.testing.echo import EchoCore
-from hal9.testing.echoing import answered, audit, produce, read_all, running, settled, until
-from hal9.topics import Topics, create
-
-
-@pytest.fixture
-def kafka(bootstrap: str) -> Kafka:
-    return Kafka(bootstrap=bootstrap)
-
-
-@pytest.fixture
-async def topics(kafka: Kafka) -> Topics:
-    topics = Topics(prefix=f"{uuid4().hex[:8]}.", partitions=4)
-    await create(kafka, topics)
-    return topics
-
-
-@pytest.fixture
-async def producer(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all") as producer:
-        yield producer
-
-
-def values(name: str, count: int) -> list[bytes]:
-    return [f"{name}-{number}".encode() for number in range(count)]
-
-
-def faults(cores: list[EchoCore]) -> list[str]:
-    return [fault for core in cores for fault in core.faults]
+from hal9.testing.echoing import answered, audit, faults, produce, read_all, running, settled, until, values
+from hal9.topics import Topics
 
 
 async def test_when_a_member_joins_and_leaves_what_stays_with_another_goes_on_without_a_new_claim(

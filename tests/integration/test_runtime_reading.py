@@ -1,7 +1,6 @@
 """Reading beside any group, on a real broker."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from uuid import uuid4
 
@@ -16,17 +15,6 @@ from hal9.log.fetching import Fetching
 from hal9.log.reading import CHUNK, Reader, read_range
 from hal9.settings.sections import Kafka
 from hal9.testing.echoing import until
-
-
-@pytest.fixture
-def kafka(bootstrap: str) -> Kafka:
-    return Kafka(bootstrap=bootstrap)
-
-
-@pytest.fixture
-async def producer(kafka: Kafka) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all", linger_ms=2) as producer:
-        yield producer
 
 
 @pytest.fixture

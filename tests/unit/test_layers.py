@@ -109,7 +109,7 @@ def test_a_router_that_forgets_the_layer_of_a_key_or_takes_over_loses_a_hop_and_
 def test_a_successor_that_learns_a_layer_waits_for_what_is_at_hierarchical_still() -> None:
     handover, known = Handover("hal9", 0, 1), Key("k", 0, 0, None)
     handover.route = Route(10_000, held=frozenset({"tactical"}))
-    entry = Entry(0, b"k", known, wire.Request("one", "mut", 0, None, []), b"", 0.0, 0)
+    entry = Entry(0, b"k", known, wire.Request("one", "mut", 0, None, []), b"")
     entry.owner = HIERARCHICAL
     handover.taken_over([entry])
     assert not handover.holds(b"k"), "its layer is not known: what comes after it goes the same way"

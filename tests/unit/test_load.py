@@ -196,9 +196,9 @@ def test_in_a_system_a_long_queue_of_one_key_delays_no_other_key() -> None:
     queues = Queues()
     request = wire.Dispatched("i", "mut", 0, 0, 0, "flat", None, 0, None, None)
     for offset in range(300):
-        queues.add(Task(offset, b"hot%d" % (offset % 3), request, b""))
+        queues.add(Task(offset, b"hot%d" % (offset % 3), request, b"", changes=True))
     for offset in range(300, 310):
-        queues.add(Task(offset, b"cold%d" % offset, request, b""))
+        queues.add(Task(offset, b"cold%d" % offset, request, b"", changes=True))
     taken: list[bytes] = []
     while len(taken) < 26:
         for key in queues.ready(2):  # rounds are smaller than the number of keys with long queues
@@ -212,7 +212,7 @@ def test_a_key_waits_for_at_most_one_request_of_each_other_key(keys: list[int], 
     queues = Queues()
     request = wire.Dispatched("i", "mut", 0, 0, 0, "flat", None, 0, None, None)
     for offset, key in enumerate(keys):
-        queues.add(Task(offset, b"%d" % key, request, b""))
+        queues.add(Task(offset, b"%d" % key, request, b"", changes=True))
     waited: Counter[tuple[bytes, bytes]] = Counter()
     while ready := queues.ready(limit):
         for key in ready:
