@@ -4,9 +4,14 @@ import argparse
 import sys
 import time
 
+from simulation.kinds import KINDS
 from simulation.rules import RULES, without
-from simulation.schedule import KINDS
 from simulation.search import Search, minimal, one, pieces
+
+
+def _kind(given: str) -> str:
+    """A kind by its name, or by its number in the list of them."""
+    return dict(enumerate(KINDS)).get(int(given), given) if given.isdecimal() else given
 
 
 def _arguments(given: list[str]) -> argparse.Namespace:
@@ -15,7 +20,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--count", type=int, default=600, help="how many seeds")
-    parser.add_argument("--kind", type=int, choices=range(len(KINDS)), help=f"default: seed modulo {len(KINDS)}")
+    parser.add_argument("--kind", type=_kind, choices=KINDS, help="default: each in turn; or its number, from 0")
     parser.add_argument("--seed", type=int, help="play this one alone, and shorten what it breaks")
     parser.add_argument("--trace", action="store_true", help="with --seed: print every step of it as it is")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
@@ -23,7 +28,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
-def _play(seed: int, kind: int | None, *, trace: bool) -> int:
+def _play(seed: int, kind: str | None, *, trace: bool) -> int:
     """One seed; what breaks a promise is made as short as it gets, and told."""
     violation, world = one(seed, kind=kind, trace=trace)
     print("\n".join(world.trace or ()))

@@ -17,7 +17,7 @@ from simulation.clients import Clients
 from simulation.history import STATE_LOGS
 from simulation.instances import Instances
 from simulation.projectors import Projectors
-from simulation.schedule import Schedule
+from simulation.schedule import Decision, Schedule
 
 HOLDS = ("", *LAYERS, ",".join(LAYERS))
 Value = str | bytes | int | float | None
@@ -92,19 +92,36 @@ class Director:
         return partition_of(key, self._plan.partitions)
 
     def _decide(self) -> Action:
-        rng = self._rng
-        held = self._clients.percentage
-        wanted = rng.choice([p for p in (0.0, 50.0, 100.0) if p != held])
-        if self._plan.pins and rng.hit(0.3):
-            return ("pin", rng.choice(self._plan.keys))
-        if self._plan.reads and rng.hit(0.5):
-            return ("flag", f"reads.read={rng.choice(('', *SYSTEMS, *SYSTEMS))}")
-        if self._plan.layers and rng.hit(0.7):
-            # Layers matter where hierarchical owns keys.
-            return self._layer() if held else ("route", 100.0)
-        if self._plan.scopes and rng.hit(0.5):
-            return ("flag", self._scope())
+        rng, plan = self._rng, self._plan
+        if plan.decisions:
+            return self._decision(rng.choice(plan.decisions))
+        wanted = self._percentage()
+        if plan.pins and rng.hit(0.3):
+            return self._decision("pin")
+        if plan.reads and rng.hit(0.5):
+            return self._decision("reads")
+        if plan.layers and rng.hit(0.7):
+            return self._decision("layer")
+        if plan.scopes and rng.hit(0.5):
+            return self._decision("scope")
         return ("rollback",) if wanted == 0.0 and rng.hit(0.5) else ("route", wanted)
+
+    def _decision(self, of: Decision) -> Action:
+        rng, plan = self._rng, self._plan
+        if of == "pin":
+            return ("pin", rng.choice(plan.keys))
+        if of == "reads":
+            return ("flag", f"reads.read={rng.choice(('', *SYSTEMS, *SYSTEMS))}")
+        if of == "scope":
+            return ("flag", self._scope())
+        if of == "layer":
+            # Layers matter where hierarchical owns keys.
+            return self._layer() if self._clients.percentage else ("route", 100.0)
+        return ("route", self._percentage())
+
+    def _percentage(self) -> float:
+        """Another one than now."""
+        return self._rng.choice([p for p in (0.0, 50.0, 100.0) if p != self._clients.percentage])
 
     def _layer(self) -> Action:
         """Layers are held at flat, or let go; one of them is rolled back."""

@@ -39,17 +39,17 @@ Patch = Callable[[type, str, Callable[..., Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What it says, the kind of schedule that stresses it most (`schedule.KINDS`), and how it is taken away."""
+    """What it says, the kind of schedule that stresses it most (`kinds.KINDS`), and how it is taken away."""
 
     says: str
-    kind: int
+    kind: str
     remove: Callable[[Patch], None]
 
 
 RULES: dict[str, Rule] = {}
 
 
-def _rule(name: str, kind: int) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+def _rule(name: str, kind: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     def add(remove: Callable[[Patch], None]) -> Callable[[Patch], None]:
         RULES[name] = Rule(remove.__doc__ or "", kind, remove)
         return remove
@@ -76,7 +76,7 @@ def without(*names: str) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------- what counts
-@_rule("claims", 6)
+@_rule("claims", "rebalance")
 def _claims(patch: Patch) -> None:
     """Records of an older term than the newest claim are void."""
     feed = Validity.feed
@@ -89,14 +89,14 @@ def _claims(patch: Patch) -> None:
     patch(Validity, "feed", forgetful)
 
 
-@_rule("seals", 1)
+@_rule("seals", "forced")
 def _seals(patch: Patch) -> None:
     """Changes of an older epoch after a seal are void."""
     patch(Validity, "sealed", lambda *_: False)
 
 
 # ---------------------------------------------------------------------- the systems
-@_rule("after-seal", 5)
+@_rule("after-seal", "one-key")
 def _opening(patch: Patch) -> None:
     """A request of a moved key waits for the seal in the replica log."""
     add = Queues.add
@@ -108,7 +108,7 @@ def _opening(patch: Patch) -> None:
     patch(Queues, "add", at_once)
 
 
-@_rule("own-changes", 1)
+@_rule("own-changes", "forced")
 def _own_changes(patch: Patch) -> None:
     """A request of a moved key waits until own changes of it from before the move were read back."""
     take = BackendCore._take
@@ -123,7 +123,7 @@ def _own_changes(patch: Patch) -> None:
     patch(BackendCore, "_take", at_once)
 
 
-@_rule("read-back", 1)
+@_rule("read-back", "forced")
 def _read_back(patch: Patch) -> None:
     """An answer leaves only when its change was read back as valid."""
     true_by = Outbox.true_by
@@ -134,7 +134,7 @@ def _read_back(patch: Patch) -> None:
     patch(Outbox, "true_by", at_once)
 
 
-@_rule("positions", 5)
+@_rule("positions", "one-key")
 def _positions(patch: Patch) -> None:
     """A position is applied once."""
     take = BackendCore._take
@@ -151,7 +151,7 @@ def _positions(patch: Patch) -> None:
     patch(BackendCore, "_take", again)
 
 
-@_rule("unmapped", 11)
+@_rule("unmapped", "unmapped")
 def _unmapped(patch: Patch) -> None:
     """A system executes nothing on a key whose newest state could not be mapped to its own."""
     learn = Store.learn
@@ -164,7 +164,7 @@ def _unmapped(patch: Patch) -> None:
     patch(Store, "learn", unaware)
 
 
-@_rule("kept-answers", 4)
+@_rule("kept-answers", "death")
 def _kept_answers(patch: Patch) -> None:
     """A position that was applied is answered from what is kept."""
     take = BackendCore._take
@@ -176,26 +176,26 @@ def _kept_answers(patch: Patch) -> None:
     patch(BackendCore, "_take", forgetful)
 
 
-@_rule("repair", 3)
+@_rule("repair", "compaction")
 def _repair(patch: Patch) -> None:
     """A state is appended again when a void record lies after it."""
     patch(OwnChanges, "repair", lambda _: None)
 
 
 # ---------------------------------------------------------------------- the router
-@_rule("waiting-keys", 5)
+@_rule("waiting-keys", "one-key")
 def _waiting_keys(patch: Patch) -> None:
     """A key waits in the router while one of its requests is in flight from before a move."""
     patch(Handover, "holds", lambda *_: False)
 
 
-@_rule("second-dispatch", 4)
+@_rule("second-dispatch", "death")
 def _second_dispatch(patch: Patch) -> None:
     """Requests of moved keys that are unanswered when their epoch settles are dispatched again."""
     patch(Handover, "take_back", lambda *_: [])
 
 
-@_rule("misplaced", 6)
+@_rule("misplaced", "rebalance")
 def _misplaced(patch: Patch) -> None:
     """A request on the wrong partition is moved to the right one."""
     of = KeyBook.of
@@ -208,7 +208,7 @@ def _misplaced(patch: Patch) -> None:
     patch(KeyBook, "of", at_home)
 
 
-@_rule("one-id", 5)
+@_rule("one-id", "one-key")
 def _one_id(patch: Patch) -> None:
     """A repeated id is the same request, also while the first one is in flight."""
     first = Identities.first
@@ -220,68 +220,68 @@ def _one_id(patch: Patch) -> None:
     patch(Identities, "first", answered)
 
 
-@_rule("earlier-answers", 5)
+@_rule("earlier-answers", "one-key")
 def _earlier_answers(patch: Patch) -> None:
     """A successor reads the answers that its predecessors gave before it serves."""
     patch(RouterCore, "end", lambda self, _log, _offset, now_ms: self._serve(now_ms))
 
 
-@_rule("low-watermark", 1)
+@_rule("low-watermark", "forced")
 def _low_watermark(patch: Patch) -> None:
     """The router commits no request that waits, is not read back, or whose answer is unacknowledged."""
     patch(Ledger, "requests", lambda _self, position, _waiting: position)
 
 
-@_rule("prefixes-move", 8)
+@_rule("prefixes-move", "scopes")
 def _prefixes_move(patch: Patch) -> None:
     """Keys with a pinned prefix have moves and seals of their own."""
     patch(Spans, "_of", lambda self, _key: self)
 
 
-@_rule("reach", 8)
+@_rule("reach", "scopes")
 def _reach(patch: Patch) -> None:
     """Flat's seal waits for the cold neurons of whatever pins and prefixes move, not of the percentage alone."""
     patch(Route, "reach", lambda self, *_: self.bound)
 
 
-@_rule("layer-check", 12)
+@_rule("layer-check", "layers")
 def _layer_check(patch: Patch) -> None:
     """Hierarchical gives back requests of a layer that stays at flat, whatever the router knew."""
     patch(Route, "holds", lambda *_: False)
 
 
-@_rule("unknown-after-seal", 12)
+@_rule("unknown-after-seal", "layers")
 def _unknown_after_seal(patch: Patch) -> None:
     """A key of unknown layer waits for the newest seal of whatever layer it may be in."""
     patch(Handover, "after_seal", lambda self, known: self.moved.at(known.bucket, known.text, known.layer))
 
 
-@_rule("unknown-away", 12)
+@_rule("unknown-away", "layers")
 def _unknown_away(patch: Patch) -> None:
     """A request of unknown layer is away when its bucket moved in whatever layer."""
     patch(Handover, "_last_moved", lambda self, known: self.moved.at(known.bucket, known.text, known.layer))
 
 
-@_rule("given-back", 12)
+@_rule("given-back", "layers")
 def _given_back(patch: Patch) -> None:
     """A key that hierarchical gives back waits until nothing of it is there any more."""
     patch(Handover, "gave_back", lambda self, entry, _in_flight: self.release(entry))
 
 
-@_rule("given-back-commit", 12)
+@_rule("given-back-commit", "layers")
 def _given_back_commit(patch: Patch) -> None:
     """A response that gives a request back is not passed in a commit before the second dispatch was read back."""
     patch(Returned, "first", lambda _self, offset, _unacked: offset)
 
 
-@_rule("layer-version", 12)
+@_rule("layer-version", "layers")
 def _layer_version(patch: Patch) -> None:
     """Flat goes on with a key that was given back from the version in which it was given up."""
     learn = KeyBook.learn
     patch(KeyBook, "learn", lambda self, key, layer, _version: learn(self, key, layer, 0))
 
 
-@_rule("layer-kept", 12)
+@_rule("layer-kept", "layers")
 def _layer_kept(patch: Patch) -> None:
     """That a key is of a layer is a record, so that whoever comes after knows it before flat's changes are here."""
 
@@ -291,31 +291,31 @@ def _layer_kept(patch: Patch) -> None:
     patch(BackendCore, "_give_up", unwritten)
 
 
-@_rule("layer-header", 12)
+@_rule("layer-header", "layers")
 def _layer_header(patch: Patch) -> None:
     """A change is judged by the layer that it names."""
     patch(Validity, "_layer", lambda *_: None)
 
 
-@_rule("aligned-reads", 10)
+@_rule("aligned-reads", "reads")
 def _aligned_reads(patch: Patch) -> None:
     """A read by operation waits for every change of its key that was dispatched before."""
     patch(Freshness, "newest", lambda *_: None)
 
 
-@_rule("missing-kept", 10)
+@_rule("missing-kept", "reads")
 def _missing_kept(patch: Patch) -> None:
     """A system commits no dispatched change that its store does not show: a successor must know of it."""
     patch(Freshness, "oldest", lambda _: None)
 
 
-@_rule("never-copied", 10)
+@_rule("never-copied", "reads")
 def _never_copied(patch: Patch) -> None:
     """A system that holds nothing of a key does not say that there is nothing."""
     patch(Read, "refusal", lambda *_: None)
 
 
-@_rule("commit-read-back", 1)
+@_rule("commit-read-back", "forced")
 def _commit_read_back(patch: Patch) -> None:
     """The router commits no request whose dispatch was sent but not read back."""
 
@@ -325,7 +325,7 @@ def _commit_read_back(patch: Patch) -> None:
     patch(Ledger, "requests", sent)
 
 
-@_rule("id-window", 3)
+@_rule("id-window", "compaction")
 def _id_window(patch: Patch) -> None:
     """The router commits nothing of `dispatched` that is within the id window."""
     dispatched = Ledger.dispatched
@@ -336,7 +336,7 @@ def _id_window(patch: Patch) -> None:
     patch(Ledger, "dispatched", long_ago)
 
 
-@_rule("proven-responses", 1)
+@_rule("proven-responses", "forced")
 def _proven_responses(patch: Patch) -> None:
     """Responses are passed over for good only once an own record, sent later, was read back."""
 
@@ -347,13 +347,13 @@ def _proven_responses(patch: Patch) -> None:
 
 
 # ---------------------------------------------------------------------- the migrator
-@_rule("backfill-before-seal", 5)
+@_rule("backfill-before-seal", "one-key")
 def _backfill_before_seal(patch: Patch) -> None:
     """Flat's seal is copied when all that moves with it, the cold too, is in the replica or on its way there."""
     patch(Backfill, "covers", lambda *_: True)
 
 
-@_rule("settled-read-back", 1)
+@_rule("settled-read-back", "forced")
 def _settled_read_back(patch: Patch) -> None:
     """`settled` is said when the copies of both seals were read back."""
     copy_seal = MigratorCore._copy_seal
@@ -365,26 +365,26 @@ def _settled_read_back(patch: Patch) -> None:
     patch(MigratorCore, "_copy_seal", at_once)
 
 
-@_rule("copies-read-back", 1)
+@_rule("copies-read-back", "forced")
 def _copied(patch: Patch) -> None:
     """The migrator commits a source only when its copy, a seal's too, is read back."""
     patch(MigratorCore, "_is_cold", lambda *_: True)
 
 
-@_rule("repair-of-copies", 3)
+@_rule("repair-of-copies", "compaction")
 def _repair_of_copies(patch: Patch) -> None:
     """A copy is appended again when a void record lies after it."""
     patch(MigratorCore, "_repair", lambda _: None)
 
 
-@_rule("unmapped-pinned", 11)
+@_rule("unmapped-pinned", "unmapped")
 def _unmapped_pinned(patch: Patch) -> None:
     """A key whose newest state cannot be mapped is pinned to the system that has it."""
     patch(MigratorCore, "_pin", lambda *_: None)
 
 
 # ---------------------------------------------------------------------- Redis
-@_rule("redis-fence", 7)
+@_rule("redis-fence", "redis")
 def _redis_fence(patch: Patch) -> None:
     """A call is refused unless it continues the position that stands in Redis."""
     evaluate = MemoryRedis.evaluate
@@ -397,7 +397,7 @@ def _redis_fence(patch: Patch) -> None:
     patch(MemoryRedis, "evaluate", unfenced)
 
 
-@_rule("redis-versions", 7)
+@_rule("redis-versions", "redis")
 def _redis_versions(patch: Patch) -> None:
     """A key in Redis is set only to a newer version: two logs write to it."""
     evaluate = MemoryRedis.evaluate
@@ -411,7 +411,7 @@ def _redis_versions(patch: Patch) -> None:
     patch(MemoryRedis, "evaluate", any_version)
 
 
-@_rule("redis-look", 7)
+@_rule("redis-look", "redis")
 def _redis_look(patch: Patch) -> None:
     """A projector at rest looks whether Redis still has what it was told."""
     patch(Projection, "stands", lambda *_: True)

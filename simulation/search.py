@@ -19,7 +19,7 @@ CHUNK = 25
 class Search:
     """How each seed is played. `kind` None: by the seed, in turn; `rules` are those taken away."""
 
-    kind: int | None = None
+    kind: str | None = None
     rules: tuple[str, ...] = ()
 
 
@@ -32,7 +32,7 @@ class Piece:
     exercised: Counter[str]
 
 
-def one(seed: int, *, kind: int | None = None, trace: bool = False) -> tuple[str | None, World]:
+def one(seed: int, *, kind: str | None = None, trace: bool = False) -> tuple[str | None, World]:
     """Play one seed: what it violates (None: nothing), and the world it left."""
     world = World(seed, kind=kind, trace=trace)
     try:
@@ -42,7 +42,7 @@ def one(seed: int, *, kind: int | None = None, trace: bool = False) -> tuple[str
     return None, world
 
 
-def minimal(seed: int, kind: int | None, script: list[Action]) -> list[str]:
+def minimal(seed: int, kind: str | None, script: list[Action]) -> list[str]:
     """The trace of the shortest script that breaks what the script of this seed breaks."""
     short = shrunk(lambda: World(seed, kind=kind), script)
     world = World(seed, kind=kind, trace=True)

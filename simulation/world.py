@@ -24,9 +24,10 @@ from simulation.elsewhere import Elsewhere
 from simulation.history import STATE_LOGS, Violation
 from simulation.instances import Instances
 from simulation.invariants import Evidence, check
+from simulation.kinds import draw, kind_of
 from simulation.projectors import LOGS, Projectors
 from simulation.rest import at_rest
-from simulation.schedule import Schedule, draw
+from simulation.schedule import Schedule
 from simulation.telling import Judged, decree, told
 from simulation.witness import Witness
 
@@ -57,10 +58,10 @@ class World:
     """One seed's partitions. `run` plays the schedule, `replay` a script; a broken promise raises `Violation`."""
 
     def __init__(
-        self, seed: int, *, kind: int | None = None, plan: Schedule | None = None, trace: bool = False
+        self, seed: int, *, kind: str | None = None, plan: Schedule | None = None, trace: bool = False
     ) -> None:
         self._rng = Chance(seed)
-        self.plan: Schedule = plan or draw(self._rng, seed if kind is None else kind)
+        self.plan: Schedule = plan or draw(self._rng, kind or kind_of(seed))
         self.now_ms = BEGINNING_MS
         self.trace: list[str] | None = [] if trace else None
         self.script: list[Action] = []
