@@ -24,6 +24,7 @@ from schemas.state import Seal
 from services.migrator.backfill import Backfill
 from services.migrator.core import MigratorCore
 from services.migrator.projection import Projection
+from services.migrator.replica import Replica
 from services.router.core import RouterCore
 from services.router.entry import Entry
 from services.router.handover import Handover
@@ -374,7 +375,7 @@ def _copied(patch: Patch) -> None:
 @_rule("repair-of-copies", "compaction")
 def _repair_of_copies(patch: Patch) -> None:
     """A copy is appended again when a void record lies after it."""
-    patch(MigratorCore, "_repair", lambda _: None)
+    patch(Replica, "repair", lambda _: None)
 
 
 @_rule("unmapped-pinned", "unmapped")
