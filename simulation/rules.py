@@ -23,6 +23,7 @@ from schemas.base import System
 from schemas.state import Seal
 from services.migrator.backfill import Backfill
 from services.migrator.core import MigratorCore
+from services.migrator.handovers import HandOvers
 from services.migrator.projection import Projection
 from services.migrator.replica import Replica
 from services.router.core import RouterCore
@@ -357,13 +358,14 @@ def _backfill_before_seal(patch: Patch) -> None:
 @_rule("settled-read-back", "forced")
 def _settled_read_back(patch: Patch) -> None:
     """`settled` is said when the copies of both seals were read back."""
-    copy_seal = MigratorCore._copy_seal
+    copy_of = HandOvers.copy_of
 
-    def at_once(self: MigratorCore, system: System, offset: int, seal: Seal) -> None:
-        copy_seal(self, system, offset, seal)
-        self._seals_read_back[system][seal.route.epoch] = self._seals[system][seal.route.epoch]
+    def at_once(self: HandOvers, system: System, seal: Seal, offset: int) -> Seal | None:
+        copy = copy_of(self, system, seal, offset)
+        self.read_back(system, copy or self.seals[system][seal.route.epoch])
+        return copy
 
-    patch(MigratorCore, "_copy_seal", at_once)
+    patch(HandOvers, "copy_of", at_once)
 
 
 @_rule("copies-read-back", "forced")

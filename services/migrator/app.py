@@ -104,7 +104,8 @@ class MigratorRole:
             behind = lag.get(self._context.topics.name(log), 0)
             metrics.gauge(REPLICATION_LAG, direction=f"{system}_to_{other(system)}").set(behind)
         for core in found:
-            finished, core.stages.finished = core.stages.finished, []
+            stages = core.handovers.stages
+            finished, stages.finished = stages.finished, []
             for stage, seconds in finished:
                 metrics.histogram(HANDOVER, stage=stage).observe(seconds)
         for reason, count in reasons.items():

@@ -7,7 +7,6 @@ after everything before it, the cold neurons of the buckets that move with it in
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from hal9 import wire
@@ -22,28 +21,18 @@ from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from hal9.stats.tokens import TokenBucket
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System, Tree, encode, other
-from schemas.control import Settled
-from schemas.state import Marker, RouteMark, Seal
+from schemas.state import RouteMark, Seal
 from schemas.telemetry import HandOver
 from services.migrator.backfill import Backfill
 from services.migrator.config import MigratorConfig
+from services.migrator.handovers import HandOvers
 from services.migrator.replica import Copied, Replica
-from services.migrator.stages import Stages
 from services.migrator.translation import Translation
 from services.migrator.unmapped import Unmapped
 
 METADATA_BYTES = 4000
 SOURCE: dict[str, System] = {log: system for system, log in CHANGES.items()}
 COPY: dict[str, System] = {log: system for system, log in REPLICA.items()}
-
-
-@dataclass(slots=True)
-class Mark:
-    """A marker read from `dispatched`."""
-
-    offset: int
-    marker: Marker
-    since_ms: float
 
 
 class MigratorCore:
@@ -75,20 +64,14 @@ class MigratorCore:
         self._next = dict.fromkeys(self.reads, 0)
         self._held: dict[System, deque[Record]] = {s: deque() for s in SYSTEMS}
         """Source records that wait: for the end of the log to be known, or behind a seal for the backfill."""
-        self._seals: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
-        self._seals_read_back: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
-        self._marks: dict[int, Mark] = {}
-        self._forced: set[tuple[System, int]] = set()
-        self._settled: set[int] = set()
-        self._said: set[int] = set()
         self._control: ControlState | None = None
-        self.stages = Stages()
+        self.handovers = HandOvers(partition, config)
 
     def __repr__(self) -> str:
         unread = sum(len(replica.unconfirmed) for replica in self._replicas.values())
         return (
             f"<MigratorCore {self.partition} {self.phase}, copied {self.copied}, {unread} not read back, "
-            f"backfilled {self.backfill.done}/{self.backfill.target}, marks {sorted(self._marks)}>"
+            f"backfilled {self.backfill.done}/{self.backfill.target}, {self.handovers!r}>"
         )
 
     # ------------------------------------------------------------------ taking over
@@ -173,13 +156,13 @@ class MigratorCore:
         if copied is None:
             self._noted(replica, record, record.key, kind)
         elif copied.seal is not None:
-            self._seals_read_back[replica.source][copied.seal.route.epoch] = copied.seal
+            self.handovers.read_back(replica.source, copied.seal)
 
     def _noted(self, replica: Replica, record: Record, key: bytes, kind: str) -> None:
         """A predecessor's record: which seals and versions the replica has, and what a void record hides."""
         seal, source = replica.validity.seal, replica.source
         if kind == "seal" and seal is not None:
-            self._seals[source][seal.route.epoch] = self._seals_read_back[source][seal.route.epoch] = seal
+            self.handovers.read_back(source, seal)
         elif replica.noted(key, record, valid=kind == "data"):
             self.unmapped.noted(source, key, wire.text(record.headers, wire.UNMAPPED))
             self.translation.owned(key, wire.text(record.headers, wire.LAYER))
@@ -194,14 +177,14 @@ class MigratorCore:
             record = held[0]
             seal = self._peeked(system, record)
             if seal is not None and not self._may_seal(system, seal.route):
-                self.stages.sealed(system, seal.route.epoch, now_ms)
+                self.handovers.stages.sealed(system, seal.route.epoch, now_ms)
                 return
             held.popleft()
             kind = self._validity[system].feed(record)
             self._next[CHANGES[system]] = record.offset + 1
             sealed = self._validity[system].seal
             if kind == "seal" and sealed is not None:
-                self.stages.sealed(system, sealed.route.epoch, now_ms)
+                self.handovers.stages.sealed(system, sealed.route.epoch, now_ms)
                 self._copy_seal(system, record.offset, sealed)
             elif kind == "data" and not self._cold(system, record):
                 self._copy(system, record, now_ms)
@@ -218,9 +201,7 @@ class MigratorCore:
         """Flat's seal is copied when all that moves away from flat with it is in the replica, or on its way there."""
         if system != FLAT:
             return True
-        sealed = self._seals[FLAT]
-        before = Route.of(sealed[max(sealed)].route) if sealed else Route()
-        reach = Route.of(route).reach(before, self._salt)
+        reach = Route.of(route).reach(self.handovers.route_before(), self._salt)
         if self.backfill.covers(reach):
             return True
         self.backfill.want(reach)
@@ -267,12 +248,10 @@ class MigratorCore:
                 copied.source = record.offset
 
     def _copy_seal(self, system: System, offset: int, seal: Seal) -> None:
-        epoch = seal.route.epoch
-        if epoch in self._seals[system]:
-            return
-        copy = Seal(route=seal.route, forced=seal.forced, source=offset)
-        self._seals[system][epoch] = copy
-        self._replicas[other(system)].copy_seal(wire.seal_key(epoch, self.config.unique()), copy, offset)
+        copy = self.handovers.copy_of(system, seal, offset)
+        if copy is not None:
+            key = wire.seal_key(seal.route.epoch, self.config.unique())
+            self._replicas[other(system)].copy_seal(key, copy, offset)
 
     # ------------------------------------------------------------------ backfill
     def _scan_source(self, low: int, high: int) -> None:
@@ -309,23 +288,12 @@ class MigratorCore:
     # ------------------------------------------------------------------ markers, seals, settled
     def _dispatched(self, record: Record, now_ms: float) -> None:
         if self._dispatch_validity.feed(record) == "marker" and self._dispatch_validity.marker is not None:
-            marker = self._dispatch_validity.marker
-            self._marks[marker.route.epoch] = Mark(record.offset, marker, now_ms)
-            if marker.route.epoch not in self._settled:
-                self.stages.marked(marker.route.epoch, now_ms)
+            self.handovers.marked(self._dispatch_validity.marker, record.offset, now_ms)
 
     def control(self, state: ControlState, now_ms: float) -> None:
         """How far to backfill, which keys are pinned, what has settled."""
         self._control = state
-        settled = state.settled.get(self.partition, {}).keys()
-        for epoch in sorted(settled - self._settled):
-            self.stages.settled(epoch, now_ms)
-        self._settled |= settled
-        if state.epoch > self.settled_epoch:
-            self.stages.decided(state.epoch, now_ms)
-        if self.partition == 0:
-            everywhere = state.settled_everywhere(state.epoch, self.config.partitions)
-            self.stages.everywhere(state.epoch, settled=everywhere, now_ms=now_ms)
+        self.handovers.control(state, now_ms)
         self.backfill.want(max(round(state.backfill * 100), state.route.bound))
         self._proceed(now_ms)
 
@@ -340,40 +308,17 @@ class MigratorCore:
         self.backfill.step(now_ms)
 
     def _settle(self, now_ms: float) -> None:
-        flat, hierarchical = self._seals_read_back[FLAT], self._seals_read_back[HIERARCHICAL]
-        for epoch in sorted(flat.keys() & hierarchical.keys()):
-            if epoch in self._settled or epoch in self._said:
-                continue
-            self._said.add(epoch)
-            both: dict[System, Seal] = {FLAT: flat[epoch], HIERARCHICAL: hierarchical[epoch]}
-            record = Settled(
-                id=f"settled/{self.partition}/{epoch}",
-                migration=self.config.migration,
-                actor=self.config.instance,
-                at_ms=int(now_ms),
-                partition=self.partition,
-                epoch=epoch,
-                seals={s: seal.source for s, seal in both.items()},
-                forced=[s for s, seal in both.items() if seal.forced],
-                took_ms=self.stages.copied(epoch, now_ms),
-            )
-            self._note("settled", epoch=epoch, forced=list(record.forced), took_ms=record.took_ms)
+        for record in self.handovers.settle(now_ms):
+            self._note("settled", epoch=record.epoch, forced=list(record.forced), took_ms=record.took_ms)
             self._decree(encode(record))
 
     def _force(self, now_ms: float) -> None:
-        """Append the seals of a system that is dead or too slow, lowest missing epoch first."""
+        """Append the seals of a system that is dead or too slow."""
         for system in SYSTEMS:
-            for epoch in sorted(self._marks):
-                mark = self._marks[epoch]
-                if epoch in self._validity[system].seals or (system, epoch) in self._forced:
-                    continue
-                if system not in self.dead and now_ms - mark.since_ms < self.config.force_seal_ms:
-                    break
-                if any((r.key or b"").startswith(b"%s%d/" % (wire.SEAL, epoch)) for r in self._held[system]):
-                    break
-                self._forced.add((system, epoch))
-                self._note("seal_forced", epoch=epoch, system=system, dead=system in self.dead)
-                seal = Seal(route=mark.marker.route, forced=True)
+            dead, sealed, held = system in self.dead, self._validity[system].seals, self._held[system]
+            for seal in self.handovers.force(system, sealed, held, dead=dead, now_ms=now_ms):
+                epoch = seal.route.epoch
+                self._note("seal_forced", epoch=epoch, system=system, dead=dead)
                 key = wire.seal_key(epoch, self.config.unique())
                 self.effects.sends.append(Send(CHANGES[system], key, encode(seal), [], seal))
 
@@ -415,13 +360,11 @@ class MigratorCore:
             metadata = f"{self.backfill.until};{done};{saved}"
             if len(metadata) <= METADATA_BYTES:
                 found[log] = Commit(position, metadata)
-        open_marks = [m.offset for e, m in self._marks.items() if e not in self._settled]
-        position = min(open_marks, default=self._next["dispatched"])
+        first = self.handovers.first_open()
+        position = self._next["dispatched"] if first is None else first
         metadata = self._dispatch_validity.saved(position)
         if len(metadata) <= METADATA_BYTES:
             found["dispatched"] = Commit(position, metadata)
-        for epoch in [e for e in self._marks if e in self._settled]:
-            del self._marks[epoch]
         return found
 
     def _is_cold(self, system: System, copied: Copied) -> bool:
@@ -444,11 +387,11 @@ class MigratorCore:
     @property
     def settled_epoch(self) -> int:
         """The newest epoch that has settled."""
-        return max(self._settled, default=0)
+        return max(self.handovers.settled, default=0)
 
     def handing_over(self, now_ms: float) -> HandOver | None:
         """What a hand-over that is under way here waits for."""
-        return self.stages.waits(now_ms, backfilling=bool(self._held[FLAT]))
+        return self.handovers.stages.waits(now_ms, backfilling=bool(self._held[FLAT]))
 
     # ------------------------------------------------------------------ sends
     def _note(self, event: str, **fields: object) -> None:
