@@ -305,6 +305,12 @@ def _aligned_reads(patch: Patch) -> None:
     patch(Freshness, "newest", lambda *_: None)
 
 
+@_rule("reads-in-order", "reads")
+def _reads_in_order(patch: Patch) -> None:
+    """A read that the owner is asked for in another system's place waits behind what waits of its key."""
+    patch(RouterCore, "_put_back", lambda *_: False)
+
+
 @_rule("missing-kept", "reads")
 def _missing_kept(patch: Patch) -> None:
     """A system commits no dispatched change that its store does not show: a successor must know of it."""
