@@ -453,6 +453,13 @@ class RouterCore:
         written = headers.of_read(entry, known, system, self.partition, after_seal, self.term, mark)
         self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, token or entry))
 
+    def _turn_late_reads(self, now_ms: float) -> None:
+        for entry in list(self.reading.due(self.in_flight.values(), now_ms)):
+            self._turn(entry, now_ms)
+        if self.queues:
+            for entry, system in self.reading.held_up(self.queues.values(), self.in_flight.values(), now_ms):
+                self._ask_beside(entry, system, now_ms)
+
     def _turn(self, entry: Entry, now_ms: float) -> None:
         """A read was not answered for a part of its time: another system is asked, too or instead."""
         known, asked = entry.known, entry.owner
@@ -672,11 +679,8 @@ class RouterCore:
             if entry is not None and not entry.answered and entry.rejected is None:
                 self._report(self.comparer.abandon(entry, now_ms))
                 self._reply(entry, "timeout", None, "deadline", now_ms)
-        for entry in list(self.reading.due(self.in_flight.values(), now_ms)):
-            self._turn(entry, now_ms)
-        if self.queues:
-            for entry, system in self.reading.held_up(self.queues.values(), self.in_flight.values(), now_ms):
-                self._ask_beside(entry, system, now_ms)
+        if self.reading.looks(self.load.open, now_ms):
+            self._turn_late_reads(now_ms)
         self._report(self.comparer.expire(now_ms))
         self.identities.expire(now_ms)
         self.ledger.forget(now_ms)

@@ -16,6 +16,8 @@ from services.router.protection import Protection
 
 YOUNG_MS = 50
 """Requests in flight for less are not looked at: while nothing is wrong all are."""
+LOOKED_AT_PER_MS = 50
+"""With very many in flight they are looked at less often than at every tick: it must not cost what they need."""
 UNALIGNED = frozenset({b"not-held", b"not-read-only", b"not-reached"})
 """Why a system does not answer a read beside the owner: the owner is asked then."""
 
@@ -37,6 +39,14 @@ class Reading:
         self._due: dict[int, float] = {}
         """When a read that was turned from one system to the other is due again."""
         self._book = book
+        self._look_ms = 0.0
+
+    def looks(self, in_flight: int, now_ms: float) -> bool:
+        """Whether it is time to ask what is `due`, of so many."""
+        if now_ms < self._look_ms:
+            return False
+        self._look_ms = now_ms + in_flight / LOOKED_AT_PER_MS
+        return True
 
     def course(self, operation: str, owner: System, reads: Mapping[str, System]) -> Course | None:
         """Which way a request goes (None: to the owner); `reads`: who serves an operation, by the route."""

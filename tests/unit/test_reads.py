@@ -15,13 +15,16 @@ from hal9.testing.runtime import MemoryRuntime
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System
 from schemas.telemetry import Outcome
 from services.router.core import RouterCore
+from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection
+from services.router.reading import Reading
 from simulation.applied import answered
 from simulation.stage import Stage, headers
 
 KEY = b"a0"
 ALL = ("router", "flat", "hierarchical", "migrator")
 DEADLINE_MS = 10_000
+COUNTS = ((0, 0), (100_000, 5_000), (200_000, 20_000))
 
 
 class Scene(Stage):
@@ -426,3 +429,9 @@ def test_freshness_is_what_was_dispatched_and_is_not_shown(events: list[tuple[bo
         assert freshness.oldest() == min((m[2] for m in model), default=None)
     freshness.expire(len(events) + HELD_MS)
     assert freshness.oldest() is None
+
+
+def test_very_many_requests_in_flight_are_looked_at_less_often() -> None:
+    reading = Reading(Protection(), OutcomeBook("r"))
+    looks = {open_: sum(reading.looks(open_, base + at) for at in range(0, 10_000, 100)) for base, open_ in COUNTS}
+    assert looks == {0: 100, 5_000: 100, 20_000: 25}
