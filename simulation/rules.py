@@ -5,8 +5,10 @@ A search without one of them must find harm: that tests the search, and shows wh
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from hal9 import wire
 from hal9.backend.core import MOVED, BackendCore
