@@ -216,8 +216,7 @@ def _identity(value: bytes | None) -> str | None:
         return None
 
 
-@dataclass(slots=True)
-class Dispatched:
+class Dispatched(Struct, gc=False):
     """A dispatched request, as systems and a successor of the router read it."""
 
     id: str
@@ -312,8 +311,7 @@ def parse_response(record: Record) -> Response:
     return found
 
 
-@dataclass(slots=True)
-class Change:
+class Change(Struct, gc=False):
     """Headers of a state record: whose doing, which version, and the answer's status.
 
     `unmapped` (replica logs only): a code, why there is no state: the other system's could not be mapped.

@@ -33,6 +33,12 @@ class Asked:
         """Whether it changes nothing."""
         return self.operation == "read"
 
+    def overtook(self, partition: int, position: int) -> bool:
+        """Whether it is a read that was answered, not as a fallback, without a change that precedes it."""
+        if not self.reads or self.status != "ok" or wire.header(self.answers[0].headers, wire.FALLBACK) is not None:
+            return False
+        return position < min((at for there, at in self.positions if there == partition), default=-1)
+
     @property
     def status(self) -> str | None:
         """What the first answer, which counts, says."""

@@ -9,7 +9,8 @@ from hal9.backend.core import FlatCore, HierarchicalCore
 from hal9.backend.handler import BatchHandler, Handler, as_batch
 from hal9.log.effects import PartitionCore
 from schemas.base import FLAT, HIERARCHICAL, Tree
-from services.migrator.core import MigratorConfig, MigratorCore
+from services.migrator.config import MigratorConfig
+from services.migrator.core import MigratorCore
 from services.router.core import RouterConfig, RouterCore
 from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection, ProtectionPolicy

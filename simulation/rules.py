@@ -5,8 +5,10 @@ A search without one of them must find harm: that tests the search, and shows wh
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+
+from msgspec.structs import replace
 
 from hal9 import wire
 from hal9.backend.core import MOVED, BackendCore
@@ -24,7 +26,9 @@ from schemas.base import System
 from schemas.state import Seal
 from services.migrator.backfill import Backfill
 from services.migrator.core import MigratorCore
+from services.migrator.handovers import HandOvers
 from services.migrator.projection import Projection
+from services.migrator.replica import Replica
 from services.router.core import RouterCore
 from services.router.entry import Course, Entry
 from services.router.handover import Handover
@@ -335,6 +339,12 @@ def _aligned_reads(patch: Patch) -> None:
     patch(Freshness, "newest", lambda *_: None)
 
 
+@_rule("reads-in-order", "reads")
+def _reads_in_order(patch: Patch) -> None:
+    """A read that the owner is asked for in another system's place waits behind what waits of its key."""
+    patch(RouterCore, "_put_back", lambda *_: False)
+
+
 @_rule("missing-kept", "reads")
 def _missing_kept(patch: Patch) -> None:
     """A system commits no dispatched change that its store does not show: a successor must know of it."""
@@ -401,13 +411,14 @@ def _backfill_before_seal(patch: Patch) -> None:
 @_rule("settled-read-back", "forced")
 def _settled_read_back(patch: Patch) -> None:
     """`settled` is said when the copies of both seals were read back."""
-    copy_seal = MigratorCore._copy_seal
+    copy_of = HandOvers.copy_of
 
-    def at_once(self: MigratorCore, system: System, offset: int, seal: Seal) -> None:
-        copy_seal(self, system, offset, seal)
-        self._seals_read_back[system][seal.route.epoch] = self._seals[system][seal.route.epoch]
+    def at_once(self: HandOvers, system: System, seal: Seal, offset: int) -> Seal | None:
+        copy = copy_of(self, system, seal, offset)
+        self.read_back(system, copy or self.seals[system][seal.route.epoch])
+        return copy
 
-    patch(MigratorCore, "_copy_seal", at_once)
+    patch(HandOvers, "copy_of", at_once)
 
 
 @_rule("copies-read-back", "forced")
@@ -419,7 +430,7 @@ def _copied(patch: Patch) -> None:
 @_rule("repair-of-copies", "compaction")
 def _repair_of_copies(patch: Patch) -> None:
     """A copy is appended again when a void record lies after it."""
-    patch(MigratorCore, "_repair", lambda _: None)
+    patch(Replica, "repair", lambda _: None)
 
 
 @_rule("unmapped-pinned", "unmapped")

@@ -7,9 +7,10 @@ sent when all before its marker was executed. The rules are those of `Backend` i
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import ClassVar
+
+from msgspec.structs import replace
 
 from hal9 import wire
 from hal9.backend.asking import GIVEN_UP, Asking, Known, Question

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from hal9.backend.handler import BatchHandler, Item, LayeredHandler, Refused, Result
 from hal9.backend.store import EncodeError, State, envelope, too_large
 from schemas.state import ArchitectureLayer
@@ -15,8 +17,7 @@ class Limits:
     state_bytes: int = 384 * 1024
 
 
-@dataclass(slots=True)
-class Executed:
+class Executed(Struct, gc=False):
     """What came of one request. `change` is the value of the change record (b"" for a read-only operation)."""
 
     status: str

@@ -5,7 +5,9 @@ them `verified`). A void record behind a state would be all that compaction keep
 """
 
 from collections import deque
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from hal9 import wire
 from hal9.backend.execution import Executed
@@ -15,8 +17,7 @@ from hal9.log.validity import Validity
 from schemas.base import System
 
 
-@dataclass(slots=True)
-class Change:
+class Change(Struct, eq=False, gc=False):
     """An own state record that was sent and not read back: a new version, or (`repair`) the present one again."""
 
     key: bytes

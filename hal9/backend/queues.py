@@ -2,15 +2,15 @@
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from hal9.control.route import Route
 from hal9.wire import Dispatched
 
 
-@dataclass(slots=True)
-class Task:
+class Task(Struct, eq=False, gc=False):
     """A request dispatched to this system as primary: `offset` is where it lies on `dispatched`."""
 
     offset: int

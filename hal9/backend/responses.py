@@ -2,16 +2,16 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from hal9 import wire
 from hal9.backend.execution import Executed
 from hal9.backend.store import Held
 
 
-@dataclass(slots=True)
-class Response:
+class Response(Struct, eq=False, gc=False):
     """What is to be sent for one execution.
 
     `needs` is the number of the own change that must have been read back, `read` the version of the state it was

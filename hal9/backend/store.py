@@ -5,10 +5,10 @@ A view of two logs: it can be rebuilt from them at any time.
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, get_args
 
 import msgspec
+from msgspec import Struct
 
 from hal9 import wire
 from hal9.log.effects import Record
@@ -25,8 +25,7 @@ _KEPT_BYTES = 500
 """What keeping one takes beside its answer, about."""
 
 
-@dataclass(slots=True)
-class Held:
+class Held(Struct, eq=False, gc=False):
     """One version of the state of a key.
 
     `sequence` is the number of the own change that made it (0: read from a log), `offset` where that lies in the own
@@ -53,8 +52,7 @@ class Held:
 NOTHING = Held(0, None, -1, 0)
 
 
-@dataclass(slots=True)
-class Kept:
+class Kept(Struct, eq=False, gc=False):
     """The answer to a position, and which version it made (without its state)."""
 
     status: str

@@ -1,6 +1,6 @@
 """Echo cores on a real broker: instances to start, stop and kill, and an audit of what they left in the logs.
 
-`python -m hal9.testing.echoing BOOTSTRAP PREFIX PARTITIONS` is one instance as a process of its own.
+`python -m hal9.testing.echoing BOOTSTRAP PREFIX PARTITIONS SESSION_MS` is one instance as a process of its own.
 """
 
 import asyncio
@@ -142,8 +142,8 @@ async def audit(kafka: Kafka, topics: Topics) -> list[str]:
     return wrong
 
 
-async def _serve(bootstrap: str, prefix: str, partitions: int) -> None:
-    instance = runtime(Kafka(bootstrap=bootstrap), Topics(prefix=prefix, partitions=partitions))
+async def _serve(bootstrap: str, prefix: str, partitions: int, session_ms: int) -> None:
+    instance = runtime(Kafka(bootstrap=bootstrap, session_ms=session_ms), Topics(prefix=prefix, partitions=partitions))
     stopping: set[asyncio.Task[None]] = set()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: stopping.add(asyncio.create_task(instance.stop())))
@@ -151,4 +151,4 @@ async def _serve(bootstrap: str, prefix: str, partitions: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(_serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

@@ -23,7 +23,8 @@ from hal9.telemetry.families import (
 )
 from schemas.base import encode, other
 from schemas.telemetry import Status, Validation
-from services.migrator.core import MigratorConfig, MigratorCore
+from services.migrator.config import MigratorConfig
+from services.migrator.core import MigratorCore
 from services.migrator.projector import Projector
 from services.migrator.transform import copy_of_neuron, copy_of_unit
 
@@ -91,10 +92,10 @@ class MigratorRole:
 
     def _report(self, cores: Cores) -> None:
         metrics, found = self._context.metrics, _cores(cores).values()
-        checked, reasons = sum(core.checked for core in found), Counter[str]()
+        checked, reasons = sum(core.translation.checked for core in found), Counter[str]()
         for core in found:
             reasons.update(core.failed)
-            core.checked, core.failed = 0, Counter()
+            core.translation.checked, core.failed = 0, Counter()
         failed = reasons.total()
         metrics.gauge(NEURONS_MIGRATED).set(sum(core.migrated for core in found))
         metrics.gauge(MIGRATION_PERCENTAGE).set(min((core.backfilled for core in found), default=0.0))
@@ -103,7 +104,8 @@ class MigratorRole:
             behind = lag.get(self._context.topics.name(log), 0)
             metrics.gauge(REPLICATION_LAG, direction=f"{system}_to_{other(system)}").set(behind)
         for core in found:
-            finished, core.stages.finished = core.stages.finished, []
+            stages = core.handovers.stages
+            finished, stages.finished = stages.finished, []
             for stage, seconds in finished:
                 metrics.histogram(HANDOVER, stage=stage).observe(seconds)
         for reason, count in reasons.items():
@@ -134,7 +136,7 @@ class MigratorRole:
             epochs={p: core.settled_epoch for p, core in found.items() if core.phase == "serve"},
             backfilled={p: core.backfilled for p, core in found.items() if core.phase == "serve"},
             copied=copied,
-            quarantined=sum(len(core.quarantined) for core in found.values()),
+            quarantined=sum(len(core.unmapped.codes) for core in found.values()),
             handing_over={p: waits for p, core in found.items() if (waits := core.handing_over(status.at_ms))},
         )
 

@@ -6,71 +6,33 @@ after everything before it, the cold neurons of the buckets that move with it in
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from hal9 import wire
 from hal9.backend.core import CHANGES, REPLICA
-from hal9.backend.store import envelope, layer_of_unit, read_change, too_large
+from hal9.backend.store import envelope, read_change
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.control.route import Route
 from hal9.errors import Poison
-from hal9.keys import bucket_of, key_error
+from hal9.keys import bucket_of
 from hal9.log.effects import EARLIEST, Commit, Effects, Record, Send
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from hal9.stats.tokens import TokenBucket
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System, Tree, encode, other
-from schemas.control import Pin, Settled
-from schemas.state import Claim, Envelope, Marker, RouteMark, Seal
+from schemas.state import RouteMark, Seal
 from schemas.telemetry import HandOver
 from services.migrator.backfill import Backfill
-from services.migrator.stages import Stages
+from services.migrator.config import MigratorConfig
+from services.migrator.handovers import HandOvers
+from services.migrator.replica import Copied, Replica
+from services.migrator.translation import Translation
+from services.migrator.unmapped import Unmapped
 
 METADATA_BYTES = 4000
-PIN_BATCH = 500
 SOURCE: dict[str, System] = {log: system for system, log in CHANGES.items()}
 COPY: dict[str, System] = {log: system for system, log in REPLICA.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class MigratorConfig:
-    """Plain values and the transformation; `to_unit` and `to_neuron` raise Poison for a state that cannot be mapped."""
-
-    migration: str
-    partitions: int
-    instance: str
-    unique: Callable[[], str]
-    to_unit: Callable[[Tree, str | None], Tree]
-    """Given the layer that was chosen for this key before, if one was."""
-    to_neuron: Callable[[Tree], Tree]
-    force_seal_ms: float = 3_000
-    backfill_rate: float = 2_000
-    backfill_burst: float = 2_000
-    state_bytes: int = 384 * 1024
-    """Greatest state, in bytes of msgpack: a unit may be larger than its neuron, and then no system could write it."""
-
-
-@dataclass(slots=True)
-class Copied:
-    """An own record on a replica log that was not read back yet: `source` is where its original lies."""
-
-    system: System
-    source: int
-    key: bytes
-    version: int = 0
-    seal: Seal | None = None
-    counted: bool = True
-
-
-@dataclass(slots=True)
-class Mark:
-    """A marker read from `dispatched`."""
-
-    offset: int
-    marker: Marker
-    since_ms: float
 
 
 class MigratorCore:
@@ -88,48 +50,28 @@ class MigratorCore:
         self.dead: frozenset[System] = frozenset()
         self.phase = "claim"
         """claim: reading both replica logs to the own claims; serve."""
-        self.terms: dict[System, int] = {}
         self.copied = dict.fromkeys(SYSTEMS, 0)
-        self.checked = 0
         self.failed: Counter[str] = Counter()
-        """By reason; both are taken and set to zero by the shell."""
-        self.quarantined: dict[bytes, str] = {}
-        """Keys whose newest state could not be mapped, and why."""
+        """By reason; taken and set to zero by the shell."""
+        self.unmapped, self.translation = Unmapped(partition, config), Translation(config)
         self.backfill = Backfill(
             config.migration, TokenBucket(config.backfill_rate, config.backfill_burst), self._scan_source
         )
         self._salt = salt(config.migration, ROUTE_SALT)
         self._validity = {s: Validity(system=s, salt=self._salt) for s in SYSTEMS}
-        self._replica_validity = {s: Validity() for s in SYSTEMS}
+        self._replicas = {s: Replica(s, partition, self.effects) for s in SYSTEMS}
         self._dispatch_validity = Validity()
-        self._claims: dict[System, bytes] = {}
         self._next = dict.fromkeys(self.reads, 0)
-        self._versions: dict[System, dict[bytes, tuple[int, int]]] = {s: {} for s in SYSTEMS}
-        """Per replica log: key -> (newest version sent or read, where it lies; -1: not read back)."""
-        self._unconfirmed: dict[System, deque[Copied]] = {s: deque() for s in SYSTEMS}
         self._held: dict[System, deque[Record]] = {s: deque() for s in SYSTEMS}
         """Source records that wait: for the end of the log to be known, or behind a seal for the backfill."""
-        self._seals: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
-        self._seals_read_back: dict[System, dict[int, Seal]] = {s: {} for s in SYSTEMS}
-        self._layers: dict[bytes, str] = {}
-        self._owned_by: dict[bytes, str] = {}
-        """Key -> the layer that it is owned by: the first one that it was seen in, for ever."""
-        self._marks: dict[int, Mark] = {}
-        self._forced: set[tuple[System, int]] = set()
-        self._settled: set[int] = set()
-        self._said: set[int] = set()
-        self._repairs: dict[System, set[bytes]] = {s: set() for s in SYSTEMS}
-        self._unpinned: dict[bytes, tuple[System, str]] = {}
-        """Keys to be pinned: to the system that has their state, and why."""
-        self._pinned_sent: dict[bytes, System] = {}
         self._control: ControlState | None = None
-        self.stages = Stages()
+        self.handovers = HandOvers(partition, config)
 
     def __repr__(self) -> str:
-        unread = sum(map(len, self._unconfirmed.values()))
+        unread = sum(len(replica.unconfirmed) for replica in self._replicas.values())
         return (
             f"<MigratorCore {self.partition} {self.phase}, copied {self.copied}, {unread} not read back, "
-            f"backfilled {self.backfill.done}/{self.backfill.target}, marks {sorted(self._marks)}>"
+            f"backfilled {self.backfill.done}/{self.backfill.target}, {self.handovers!r}>"
         )
 
     # ------------------------------------------------------------------ taking over
@@ -150,9 +92,8 @@ class MigratorCore:
             except Poison:
                 positions["dispatched"] = EARLIEST
         self._next = {log: max(offset, 0) for log, offset in positions.items()}
-        for system, log in REPLICA.items():
-            self._claims[system] = wire.CLAIM + self.config.unique().encode()
-            self._send(log, self._claims[system], encode(Claim(instance=self.config.instance)), [])
+        for replica in self._replicas.values():
+            replica.begin(self.config.unique(), self.config.instance)
         return positions
 
     def _restored(self, system: System, metadata: str) -> bool:
@@ -181,7 +122,7 @@ class MigratorCore:
             self._copy_held(SOURCE[log], now_ms)
         elif log in COPY:
             for record in records:
-                self._read_back(COPY[log], record)
+                self._read_back(self._replicas[COPY[log]], record)
         else:
             for record in records:
                 self._dispatched(record, now_ms)
@@ -200,52 +141,33 @@ class MigratorCore:
         return "the backfill" if self.phase == "serve" and self._held[FLAT] else None
 
     # ------------------------------------------------------------------ the replica logs, as read back
-    def _read_back(self, system: System, record: Record) -> None:
-        """A record of the replica log that `system` reads."""
-        validity = self._replica_validity[system]
-        kind = validity.feed(record)
+    def _read_back(self, replica: Replica, record: Record) -> None:
+        kind = replica.validity.feed(record)
         if kind == "claim":
-            if record.key == self._claims[system]:
-                self.terms[system] = record.offset
-                if len(self.terms) == len(SYSTEMS):
+            if record.key == replica.claim:
+                replica.term = record.offset
+                if all(each.term >= 0 for each in self._replicas.values()):
                     self.phase = "serve"
-            elif system in self.terms:
+            elif replica.term >= 0:
                 self.effects.restart = "another migrator claimed the partition"
         if kind == "claim" or record.key is None:
             return
-        unconfirmed = self._unconfirmed[system]
-        if unconfirmed and wire.number(record.headers, wire.TERM) == self.terms.get(system):
-            self._confirmed(system, record, unconfirmed.popleft())
-        else:
-            self._noted(system, record, kind)
+        copied = replica.confirmed(record)
+        if copied is None:
+            self._noted(replica, record, record.key, kind)
+        elif copied.seal is not None:
+            self.handovers.read_back(replica.source, copied.seal)
 
-    def _noted(self, system: System, record: Record, kind: str) -> None:
+    def _noted(self, replica: Replica, record: Record, key: bytes, kind: str) -> None:
         """A predecessor's record: which seals and versions the replica has, and what a void record hides."""
-        seal, key, versions = self._replica_validity[system].seal, record.key or b"", self._versions[system]
+        seal, source = replica.validity.seal, replica.source
         if kind == "seal" and seal is not None:
-            epoch = seal.route.epoch
-            self._seals[other(system)][epoch] = self._seals_read_back[other(system)][epoch] = seal
-        elif kind == "data":
-            version = wire.number(record.headers, wire.VERSION) or 0
-            if version >= versions.get(key, (0, -1))[0]:
-                versions[key] = (version, record.offset)
-                self._repairs[system].discard(key)
-                self._marked(other(system), key, wire.text(record.headers, wire.UNMAPPED))
-                layer = wire.text(record.headers, wire.LAYER)
-                if layer is not None:
-                    self._owned_by.setdefault(key, layer)
-                if system == HIERARCHICAL:
-                    self._placed(key, _state_of(record))
-        elif key in versions:
-            self._repairs[system].add(key)
-
-    def _confirmed(self, system: System, record: Record, copied: Copied) -> None:
-        """An own record; in the newest term it is valid."""
-        if copied.seal is not None:
-            self._seals_read_back[copied.system][copied.seal.route.epoch] = copied.seal
-        elif copied.version >= self._versions[system].get(copied.key, (0, -1))[0]:
-            self._versions[system][copied.key] = (copied.version, record.offset)
-            self._repairs[system].discard(copied.key)
+            self.handovers.read_back(source, seal)
+        elif replica.noted(key, record, valid=kind == "data"):
+            self.unmapped.noted(source, key, wire.text(record.headers, wire.UNMAPPED))
+            self.translation.owned(key, wire.text(record.headers, wire.LAYER))
+            if replica.reader == HIERARCHICAL:
+                self.translation.placed(key, _state_of(record))
 
     # ------------------------------------------------------------------ copying
     def _copy_held(self, system: System, now_ms: float) -> None:
@@ -255,14 +177,14 @@ class MigratorCore:
             record = held[0]
             seal = self._peeked(system, record)
             if seal is not None and not self._may_seal(system, seal.route):
-                self.stages.sealed(system, seal.route.epoch, now_ms)
+                self.handovers.stages.sealed(system, seal.route.epoch, now_ms)
                 return
             held.popleft()
             kind = self._validity[system].feed(record)
             self._next[CHANGES[system]] = record.offset + 1
             sealed = self._validity[system].seal
             if kind == "seal" and sealed is not None:
-                self.stages.sealed(system, sealed.route.epoch, now_ms)
+                self.handovers.stages.sealed(system, sealed.route.epoch, now_ms)
                 self._copy_seal(system, record.offset, sealed)
             elif kind == "data" and not self._cold(system, record):
                 self._copy(system, record, now_ms)
@@ -279,9 +201,7 @@ class MigratorCore:
         """Flat's seal is copied when all that moves away from flat with it is in the replica, or on its way there."""
         if system != FLAT:
             return True
-        sealed = self._seals[FLAT]
-        before = Route.of(sealed[max(sealed)].route) if sealed else Route()
-        reach = Route.of(route).reach(before, self._salt)
+        reach = Route.of(route).reach(self.handovers.route_before(), self._salt)
         if self.backfill.covers(reach):
             return True
         self.backfill.want(reach)
@@ -293,84 +213,45 @@ class MigratorCore:
 
     def _copy(self, system: System, record: Record, now_ms: float) -> bool:
         """Copy one valid change, if the replica has not got it; whether it was sent."""
-        key = record.key or b""
-        target = other(system)
+        key, replica = record.key or b"", self._replicas[other(system)]
         try:
             change, found = read_change(record)
-            known = self._versions[target].get(key, (0, -1))[0]
+            known = replica.known(key)
             if change.version < known or (change.version == known and record.value is not None):
-                self._hold_commit(target, key, record)
+                self._hold_commit(replica, key, record)
                 return False
-            if change.layer is not None:
-                self._owned_by.setdefault(key, change.layer)
+            self.translation.owned(key, change.layer)
         except Poison as error:
             self._quarantine(system, record, error, now_ms)
             return False
         try:
-            value = None if record.value is None else self._encoded(system, key, found)
-            self._marked(system, key, None)
+            value = None if record.value is None else self.translation.value(system, key, found)
+            self.unmapped.noted(system, key, None)
             self.copied[system] += 1
         except Poison as error:
             # The version and the answer are copied all the same: whoever gets the key must not go on from an older one.
             self._quarantine(system, record, error, now_ms)
             change.unmapped, value = error.code, envelope(None, found.answer)
-        change.layer = self._owned_by.get(key)
-        self._versions[target][key] = (change.version, -1)
-        copied = Copied(system, record.offset, key, change.version)
-        self._append(target, key, value, wire.change_headers(change, self.partition, self.terms[target]), copied)
+        change.layer = self.translation.owner(key)
+        replica.copy(key, value, change, record.offset)
         return True
 
-    def _encoded(self, system: System, key: bytes, found: Envelope) -> bytes:
-        value = envelope(self._mapped(system, key, found.state), found.answer)
-        if too_large(value, found.answer, self.config.state_bytes):
-            raise Poison("state-too-large", f"{len(value)} bytes at {other(system)}, over {self.config.state_bytes}")
-        return value
-
-    def _hold_commit(self, target: System, key: bytes, record: Record) -> None:
+    def _hold_commit(self, replica: Replica, key: bytes, record: Record) -> None:
         """A followed record whose version is on its way, copied from a cold one, stands for that from now on.
 
         It may be what compaction leaves of the two, and then no pass of the backfill finds the cold one again.
         """
-        if self._versions[target][key][1] >= 0 or self._cold(other(target), record):
+        if not replica.on_its_way(key) or self._cold(replica.source, record):
             return
-        for copied in self._unconfirmed[target]:
-            if copied.key == key and self._is_cold(copied):
+        for copied in replica.unconfirmed:
+            if copied.key == key and self._is_cold(replica.source, copied):
                 copied.source = record.offset
 
-    def _mapped(self, system: System, key: bytes, state: Tree | None) -> Tree | None:
-        if state is None:
-            return None
-        self.checked += 1
-        if system == HIERARCHICAL:
-            return self.config.to_neuron(state)
-        unit = self.config.to_unit(state, self._layers.get(key))
-        self._placed(key, unit)
-        return unit
-
-    def _placed(self, key: bytes, unit: Tree | None) -> None:
-        """The layer of a unit is chosen once: remember it for the next change of its neuron."""
-        layer = (unit or {}).get("layer")
-        if isinstance(layer, str):
-            self._layers[key] = layer
-        if (owning := layer_of_unit(unit)) is not None:
-            self._owned_by.setdefault(key, owning)
-
     def _copy_seal(self, system: System, offset: int, seal: Seal) -> None:
-        epoch = seal.route.epoch
-        if epoch in self._seals[system]:
-            return
-        copy = Seal(route=seal.route, forced=seal.forced, source=offset)
-        self._seals[system][epoch] = copy
-        target = other(system)
-        headers = [(wire.TERM, wire.decimal(self.terms[target]))]
-        key = wire.seal_key(epoch, self.config.unique())
-        self._append(target, key, encode(copy), headers, Copied(system, offset, key, seal=copy))
-
-    def _append(
-        self, target: System, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]], copied: Copied
-    ) -> None:
-        self._unconfirmed[target].append(copied)
-        self._send(REPLICA[target], key, value, headers, copied)
+        copy = self.handovers.copy_of(system, seal, offset)
+        if copy is not None:
+            key = wire.seal_key(seal.route.epoch, self.config.unique())
+            self._replicas[other(system)].copy_seal(key, copy, offset)
 
     # ------------------------------------------------------------------ backfill
     def _scan_source(self, low: int, high: int) -> None:
@@ -379,7 +260,8 @@ class MigratorCore:
     def scanned(self, log: str, records: Sequence[Record], next_offset: int, now_ms: float) -> None:
         """A piece of flat's change log for the backfill, or a record to append again."""
         if log in COPY:
-            self._repair_from(COPY[log], records)
+            replica = self._replicas[COPY[log]]
+            replica.again(records, self._next[CHANGES[replica.source]])
             return
         copied = 0
         for record in records:
@@ -392,58 +274,26 @@ class MigratorCore:
     @property
     def backfilled(self) -> float:
         """Percentage below which every neuron is in the replica, read back, or pinned where it is."""
-        pins = self._control.route.pins if self._control is not None else {}
-        if self._unconfirmed[HIERARCHICAL] or any(k.decode("utf-8", "replace") not in pins for k in self.quarantined):
+        if self._replicas[HIERARCHICAL].unconfirmed or not self.unmapped.all_in(self._pins):
             return self._reported
         self._reported = (10_000 if self.backfill.until == 0 else self.backfill.done) / 100
         return self._reported
 
     _reported = 0.0
 
-    # ------------------------------------------------------------------ repairs
-    def _repair(self) -> None:
-        """Append a state again that a void record lies after: compaction would keep the void one alone."""
-        for system, keys in self._repairs.items():
-            for key in list(keys):
-                offset = self._versions[system].get(key, (0, -1))[1]
-                if offset < 0:
-                    continue  # a newer one is on its way
-                keys.discard(key)
-                self.effects.scan.append((REPLICA[system], offset, offset + 1))
-
-    def _repair_from(self, system: System, records: Sequence[Record]) -> None:
-        for record in records:
-            key = record.key or b""
-            try:
-                change, _ = read_change(record)
-            except Poison:
-                continue
-            if self._versions[system].get(key) != (change.version, record.offset):
-                continue
-            headers = wire.change_headers(change, self.partition, self.terms[system])
-            copied = Copied(other(system), self._next[CHANGES[other(system)]], key, change.version)
-            self._append(system, key, record.value, headers, copied)
+    @property
+    def _pins(self) -> Mapping[str, System]:
+        return self._control.route.pins if self._control is not None else {}
 
     # ------------------------------------------------------------------ markers, seals, settled
     def _dispatched(self, record: Record, now_ms: float) -> None:
         if self._dispatch_validity.feed(record) == "marker" and self._dispatch_validity.marker is not None:
-            marker = self._dispatch_validity.marker
-            self._marks[marker.route.epoch] = Mark(record.offset, marker, now_ms)
-            if marker.route.epoch not in self._settled:
-                self.stages.marked(marker.route.epoch, now_ms)
+            self.handovers.marked(self._dispatch_validity.marker, record.offset, now_ms)
 
     def control(self, state: ControlState, now_ms: float) -> None:
         """How far to backfill, which keys are pinned, what has settled."""
         self._control = state
-        settled = state.settled.get(self.partition, {}).keys()
-        for epoch in sorted(settled - self._settled):
-            self.stages.settled(epoch, now_ms)
-        self._settled |= settled
-        if state.epoch > self.settled_epoch:
-            self.stages.decided(state.epoch, now_ms)
-        if self.partition == 0:
-            everywhere = state.settled_everywhere(state.epoch, self.config.partitions)
-            self.stages.everywhere(state.epoch, settled=everywhere, now_ms=now_ms)
+        self.handovers.control(state, now_ms)
         self.backfill.want(max(round(state.backfill * 100), state.route.bound))
         self._proceed(now_ms)
 
@@ -453,87 +303,36 @@ class MigratorCore:
         for system in SYSTEMS:
             self._copy_held(system, now_ms)
         self._settle(now_ms)
-        self._repair()
+        for replica in self._replicas.values():
+            replica.repair()
         self.backfill.step(now_ms)
 
     def _settle(self, now_ms: float) -> None:
-        flat, hierarchical = self._seals_read_back[FLAT], self._seals_read_back[HIERARCHICAL]
-        for epoch in sorted(flat.keys() & hierarchical.keys()):
-            if epoch in self._settled or epoch in self._said:
-                continue
-            self._said.add(epoch)
-            both: dict[System, Seal] = {FLAT: flat[epoch], HIERARCHICAL: hierarchical[epoch]}
-            record = Settled(
-                id=f"settled/{self.partition}/{epoch}",
-                migration=self.config.migration,
-                actor=self.config.instance,
-                at_ms=int(now_ms),
-                partition=self.partition,
-                epoch=epoch,
-                seals={s: seal.source for s, seal in both.items()},
-                forced=[s for s, seal in both.items() if seal.forced],
-                took_ms=self.stages.copied(epoch, now_ms),
-            )
-            self._note("settled", epoch=epoch, forced=list(record.forced), took_ms=record.took_ms)
+        for record in self.handovers.settle(now_ms):
+            self._note("settled", epoch=record.epoch, forced=list(record.forced), took_ms=record.took_ms)
             self._decree(encode(record))
 
     def _force(self, now_ms: float) -> None:
-        """Append the seals of a system that is dead or too slow, lowest missing epoch first."""
+        """Append the seals of a system that is dead or too slow."""
         for system in SYSTEMS:
-            for epoch in sorted(self._marks):
-                mark = self._marks[epoch]
-                if epoch in self._validity[system].seals or (system, epoch) in self._forced:
-                    continue
-                if system not in self.dead and now_ms - mark.since_ms < self.config.force_seal_ms:
-                    break
-                if any((r.key or b"").startswith(b"%s%d/" % (wire.SEAL, epoch)) for r in self._held[system]):
-                    break
-                self._forced.add((system, epoch))
-                self._note("seal_forced", epoch=epoch, system=system, dead=system in self.dead)
-                seal = Seal(route=mark.marker.route, forced=True)
-                self._send(CHANGES[system], wire.seal_key(epoch, self.config.unique()), encode(seal), [], seal)
+            dead, sealed, held = system in self.dead, self._validity[system].seals, self._held[system]
+            for seal in self.handovers.force(system, sealed, held, dead=dead, now_ms=now_ms):
+                epoch = seal.route.epoch
+                self._note("seal_forced", epoch=epoch, system=system, dead=dead)
+                key = wire.seal_key(epoch, self.config.unique())
+                self.effects.sends.append(Send(CHANGES[system], key, encode(seal), [], seal))
 
     # ------------------------------------------------------------------ quarantine
     def _quarantine(self, system: System, record: Record, error: Poison, now_ms: float) -> None:
         """What cannot be mapped is named, and its key pinned to the system that has its state."""
         self.failed[error.code] += 1
-        self._marked(system, record.key or b"", error.code)
+        self.unmapped.noted(system, record.key or b"", error.code)
         self.effects.sends.append(quarantine("migrator", CHANGES[system], self.partition, record, error, now_ms))
 
-    def _marked(self, system: System, key: bytes, code: str | None) -> None:
-        """The newest state of a key, which `system` has, could not be mapped (`code`), or could (None)."""
-        if code is None:
-            self.quarantined.pop(key, None)
-            self._unpinned.pop(key, None)
-            return
-        self.quarantined[key] = code
-        # What is no neuron id has no owner, and a pin of it would be no control record.
-        if self._pinned_sent.get(key) != system and key_error(key) is None:
-            self._unpinned[key] = (system, code)
-
     def _pin(self, now_ms: float) -> None:
-        pins = self._control.route.pins if self._control is not None else {}
-        for key, (system, _) in list(self._unpinned.items()):
-            if pins.get(key.decode()) == system:
-                del self._unpinned[key]
-        if not self._unpinned:
-            return
-        system = next(iter(self._unpinned.values()))[0]
-        keys = [key for key, (holds, _) in self._unpinned.items() if holds == system][:PIN_BATCH]
-        codes = {self._unpinned[key][1] for key in keys}
-        record = Pin(
-            id=f"pin/{self.partition}/{self.config.unique()}",
-            migration=self.config.migration,
-            actor=self.config.instance,
-            at_ms=int(now_ms),
-            keys=[k.decode("utf-8", "replace") for k in keys],
-            system=system,
-            reason=f"{len(keys)} keys cannot be mapped: {', '.join(sorted(codes))}",
-        )
-        for key in keys:
-            del self._unpinned[key]
-            self._pinned_sent[key] = system
-        self._decree(encode(record))
+        pin = self.unmapped.pin(self._pins, now_ms)
+        if pin is not None:
+            self._decree(encode(pin))
 
     # ------------------------------------------------------------------ time, acknowledgements, commits
     def acked(self, send: Send, now_ms: float) -> None:
@@ -553,48 +352,46 @@ class MigratorCore:
             return {}
         found: dict[str, Commit] = {}
         for system, log in CHANGES.items():
-            waiting = (
-                c.source for c in self._unconfirmed[other(system)] if c.system == system and not self._is_cold(c)
-            )
+            unconfirmed = self._replicas[other(system)].unconfirmed
+            waiting = (copied.source for copied in unconfirmed if not self._is_cold(system, copied))
             position = min(waiting, default=self._next[log])
             saved = self._validity[system].saved(position)
-            done = 0 if self._unconfirmed[HIERARCHICAL] else self.backfill.done
+            done = 0 if self._replicas[HIERARCHICAL].unconfirmed else self.backfill.done
             metadata = f"{self.backfill.until};{done};{saved}"
             if len(metadata) <= METADATA_BYTES:
                 found[log] = Commit(position, metadata)
-        open_marks = [m.offset for e, m in self._marks.items() if e not in self._settled]
-        position = min(open_marks, default=self._next["dispatched"])
+        first = self.handovers.first_open()
+        position = self._next["dispatched"] if first is None else first
         metadata = self._dispatch_validity.saved(position)
         if len(metadata) <= METADATA_BYTES:
             found["dispatched"] = Commit(position, metadata)
-        for epoch in [e for e in self._marks if e in self._settled]:
-            del self._marks[epoch]
         return found
 
-    def _is_cold(self, copied: Copied) -> bool:
+    def _is_cold(self, system: System, copied: Copied) -> bool:
         """A copy made by the backfill: its pass is repeated after a crash, so the position need not wait for it.
 
         Seals are not: they are followed from the start of the log, whatever is cold.
         """
-        return copied.seal is None and copied.system == FLAT and copied.source < (self.backfill.until or 0)
+        return copied.seal is None and system == FLAT and copied.source < (self.backfill.until or 0)
 
     def idle(self) -> bool:
         """Everything read is copied and read back."""
-        return self.phase == "serve" and not any(self._unconfirmed.values()) and not any(self._held.values())
+        unconfirmed = any(replica.unconfirmed for replica in self._replicas.values())
+        return self.phase == "serve" and not unconfirmed and not any(self._held.values())
 
     @property
     def migrated(self) -> int:
         """Neurons whose state both systems hold, or will when what is on its way has been read."""
-        return len(self._versions[FLAT].keys() | self._versions[HIERARCHICAL].keys())
+        return len(self._replicas[FLAT].versions.keys() | self._replicas[HIERARCHICAL].versions.keys())
 
     @property
     def settled_epoch(self) -> int:
         """The newest epoch that has settled."""
-        return max(self._settled, default=0)
+        return max(self.handovers.settled, default=0)
 
     def handing_over(self, now_ms: float) -> HandOver | None:
         """What a hand-over that is under way here waits for."""
-        return self.stages.waits(now_ms, backfilling=bool(self._held[FLAT]))
+        return self.handovers.stages.waits(now_ms, backfilling=bool(self._held[FLAT]))
 
     # ------------------------------------------------------------------ sends
     def _note(self, event: str, **fields: object) -> None:
@@ -602,11 +399,6 @@ class MigratorCore:
 
     def _decree(self, value: bytes) -> None:
         self.effects.sends.append(Send("control", self.config.migration.encode(), value, [], partition=0))
-
-    def _send(
-        self, log: str, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]], token: object = None
-    ) -> None:
-        self.effects.sends.append(Send(log, key, value, headers, token))
 
 
 def _state_of(record: Record) -> Tree | None:

@@ -1,7 +1,7 @@
 """The shell of the Redis projection: reads both unit logs of its partitions, one fenced call per batch.
 
 Positions are Redis's own, not the group's: what a lost or flushed Redis does not hold is read again from the log.
-The group's consumer says which partitions are ours and fetches nothing: one unreadable record would end it.
+A group of its own says which partitions are ours.
 """
 
 import asyncio
@@ -9,17 +9,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka import TopicPartition
 from redis.exceptions import RedisError
 
-from hal9.connection import kafka_options, redis_client
+from hal9.connection import redis_client
 from hal9.control.reducer import ROUTE_SALT, salt
 from hal9.errors import ConfigError, Transient
 from hal9.log.batches import Damaged
 from hal9.log.cursor import Cursor
 from hal9.log.effects import Record
 from hal9.log.fetching import Fetching
+from hal9.log.membership import Membership
 from hal9.log.supervision import until_first
 from hal9.log.validity import Validity
 from hal9.settings import Settings
@@ -30,7 +30,8 @@ from services.migrator.projection import SCRIPT, Projection, applied_key
 
 LOGS = ("units.replica", "units.changes")
 BATCH = 500
-POLL_S = 0.25
+POLL_S = 0.5
+"""Between looks at what is to be begun again."""
 PAUSE_S = 0.5
 """After Redis did not answer."""
 CHECK_S = 5.0
@@ -39,19 +40,20 @@ CHECK_S = 5.0
 _log = logger("projector")
 
 
-class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # the base has no types
+class Projector:
     """Projects the partitions that its group assigns to it."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._topics = settings, Topics.of(settings.topics)
         self._redis: Any = redis_client(settings.redis)
         self._script = self._redis.register_script(SCRIPT)
-        self._consumer = AIOKafkaConsumer(
-            **kafka_options(settings.kafka),
-            group_id=f"{settings.topics.prefix}projector",
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-            partition_assignment_strategy=(RangePartitionAssignor,),
+        self._membership = Membership(
+            settings.kafka,
+            f"{settings.topics.prefix}projector",
+            [self._topics.name(log) for log in LOGS],
+            revoked=self._revoked,
+            assigned=self._assign,
+            lost=self._lose,
         )
         self._fetching = Fetching(settings.kafka, self._moved, self._unreadable)
         self._work = asyncio.Event()
@@ -74,18 +76,15 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # the base ha
             self._ids[log] = await topic_id(self._settings.kafka, self._topics.name(log))
         try:
             await self._fetching.start()
-            await self._consumer.start()
-            self._consumer.subscribe([self._topics.name(log) for log in LOGS], listener=self)
-            await until_first(self._fetching.run(), self._serve())
+            await self._membership.start()
+            await until_first(self._fetching.run(), self._membership.run(), self._serve())
         finally:
-            await self._consumer.stop()
+            await self._membership.stop()
             await self._fetching.close()
             await self._redis.aclose()
 
     async def _serve(self) -> None:
         while True:
-            # Says what is wrong with the group, and tells the group that this member is alive.
-            await self._consumer.getmany(timeout_ms=0)
             for at in self._assigned:
                 cursor = self._cursors.get(at)
                 if cursor is None:
@@ -132,19 +131,19 @@ class Projector(ConsumerRebalanceListener):  # type: ignore[misc]  # the base ha
         if policy != "noeviction":
             raise ConfigError(f"REDIS.URL: maxmemory-policy is {policy!r}; units must not be evicted: set noeviction")
 
-    async def on_partitions_revoked(self, revoked: Any) -> None:  # noqa: ARG002  all of them, always
-        """Forget them: the next owner asks Redis."""
+    async def _revoked(self) -> None:
+        """The next owner asks Redis: nothing to wait for."""
+        self._lose()
+
+    def _assign(self, partitions: frozenset[int]) -> None:
+        """Continue each from the position that Redis has."""
+        self._assigned = frozenset(TopicPartition(self._topics.name(log), n) for log in LOGS for n in partitions)
+        self._work.set()
+
+    def _lose(self) -> None:
         self._assigned = frozenset()
         for at in list(self._cursors):
             self._forget(at)
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        """Continue each from the position that Redis has."""
-        self._consumer.pause(*assigned)
-        for at in assigned:
-            self._consumer.seek(at, 0)  # a paused partition with a position asks for nothing
-        self._assigned = frozenset(assigned)
-        self._work.set()
 
     def _forget(self, at: TopicPartition) -> None:
         self._projections.pop(at, None)

@@ -416,7 +416,8 @@ class RouterCore:
         owner = self.handover.owner(known)
         entry.epoch, entry.owner = self.epoch, owner
         entry.primary = entry.shadowed = entry.shadow = None
-        if (self.protection.tripped or self.handover.route.reads) and self._elsewhere(entry, known, owner):
+        beside = self.protection.tripped or self.handover.route.reads
+        if beside and entry.course is None and self._elsewhere(entry, known, owner):
             return
         routed = known.shadow_bucket < self.handover.route.shadow_bound
         if (routed or self._gate.probing) and self._shadows(entry, other(owner), routed):
@@ -452,6 +453,13 @@ class RouterCore:
         written = headers.of_read(entry, known, system, self.partition, after_seal, self.term, mark)
         self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, token or entry))
 
+    def _turn_late_reads(self, now_ms: float) -> None:
+        for entry in list(self.reading.due(self.in_flight.values(), now_ms)):
+            self._turn(entry, now_ms)
+        if self.queues:
+            for entry, system in self.reading.held_up(self.queues.values(), self.in_flight.values(), now_ms):
+                self._ask_beside(entry, system, now_ms)
+
     def _turn(self, entry: Entry, now_ms: float) -> None:
         """A read was not answered for a part of its time: another system is asked, too or instead."""
         known, asked = entry.known, entry.owner
@@ -465,10 +473,32 @@ class RouterCore:
             entry.course = Course.BOTH
             self._ask(entry, known, other(asked), wire.FALLBACK, Extra(entry))
 
+    def _ask_beside(self, entry: Entry, system: System, now_ms: float) -> None:
+        """A read that waits for its key, which `system` holds up, is asked for at the other system meanwhile."""
+        if entry.known is None or entry.key is None:
+            return
+        self._unqueue(entry, entry.key)
+        self.reading.elsewhere(entry, now_ms)
+        entry.epoch, entry.owner = self.epoch, system
+        entry.primary = entry.shadowed = entry.shadow = None
+        self._ask(entry, entry.known, other(system), wire.FALLBACK)
+
     def _ask_owner(self, entry: Entry, known: Key, now_ms: float) -> None:
         self.reading.turned(entry, now_ms)
+        if self._put_back(entry):
+            return
         entry.epoch, entry.owner = self.epoch, self.handover.owner(known)
         self._ask(entry, known, entry.owner, None)
+
+    def _put_back(self, entry: Entry) -> bool:
+        """Whether requests of its key wait, and a read with them: at the owner it overtakes none of those before it."""
+        self.handover.release(entry)
+        key = entry.key
+        if key is None or not (key in self.queues or self.handover.holds(key)):
+            return False
+        del self.in_flight[entry.position]
+        self._queue_again([entry], Course.TURNED)
+        return True
 
     def _refused(self, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
         """Whether the system asked first does not serve an aligned read: the owner is asked at once.
@@ -547,10 +577,10 @@ class RouterCore:
         self.handover.gave_back(entry, self.in_flight.values())
         self._queue_again([entry])
 
-    def _queue_again(self, taken: Sequence[Entry]) -> None:
+    def _queue_again(self, taken: Sequence[Entry], course: Course | None = None) -> None:
         """Requests that left the table without an answer wait in front of later ones, or are dispatched at once."""
         for entry in taken:
-            entry.course = None
+            entry.course = course
             if entry.key is not None:
                 queue = self.queues.setdefault(entry.key, [])
                 queue.append(entry)
@@ -599,12 +629,16 @@ class RouterCore:
             del self.in_flight[entry.position]
         self.handover.release(entry)
         key = entry.key
-        queue = self.queues.get(key) if key is not None else None
-        if key is None or queue is None:
+        if key is None or key not in self.queues:
             return
-        queue[:] = [e for e in queue if e is not entry]
-        if queue:
+        self._unqueue(entry, key)
+        if key in self.queues:
             self._pump(key)
+
+    def _unqueue(self, entry: Entry, key: bytes) -> None:
+        left = [e for e in self.queues[key] if e is not entry]
+        if left:
+            self.queues[key] = left
         else:
             del self.queues[key]
 
@@ -650,8 +684,8 @@ class RouterCore:
             if entry is not None and not entry.answered and entry.rejected is None:
                 self._report(self.comparer.abandon(entry, now_ms))
                 self._reply(entry, "timeout", None, "deadline", now_ms)
-        for entry in list(self.reading.due(self.in_flight.values(), now_ms)):
-            self._turn(entry, now_ms)
+        if self.reading.looks(self.load.open, now_ms):
+            self._turn_late_reads(now_ms)
         self._report(self.comparer.expire(now_ms))
         self.identities.expire(now_ms)
         self.ledger.forget(now_ms)

@@ -34,7 +34,7 @@ class Course(Enum):
     BOTH = "both"
     """The owner was asked, and has not answered for a while: the other system, too, from what it holds."""
     ELSEWHERE = "elsewhere"
-    """Only the other system, from what it holds: the owner's breaker is not closed."""
+    """Only the other system than `owner`, from what it holds: that one's breaker is open, or it holds the key up."""
     FELL_BACK = "fell back"
     """The other system's answer was the first one."""
     TURNED = "turned"

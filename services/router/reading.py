@@ -3,11 +3,11 @@
 Only operations that every living instance of both systems declares read-only; a request that changes state goes to the
 owner and nowhere else. Three ways lead elsewhere. An *aligned* read, by operation, is served by the system that the
 route names, consistently, and by the owner if that takes too long. A *fallback* read is answered by the other system
-from what it holds: because the owner's breaker is not closed, or because the owner has not answered for a part of the
-time to the deadline.
+from what it holds: because the owner's breaker is not closed, because the owner has not answered for a part of the time
+to the deadline, or because the read has waited so long for its key to be handed over.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from schemas.base import System, other
 from services.router.entry import Course, Entry
@@ -16,6 +16,8 @@ from services.router.protection import Protection
 
 YOUNG_MS = 50
 """Requests in flight for less are not looked at: while nothing is wrong all are."""
+LOOKED_AT_PER_MS = 50
+"""With very many in flight they are looked at less often than at every tick: it must not cost what they need."""
 UNALIGNED = frozenset({b"not-held", b"not-read-only", b"not-reached"})
 """Why a system does not answer a read beside the owner: the owner is asked then."""
 
@@ -37,6 +39,14 @@ class Reading:
         self._due: dict[int, float] = {}
         """When a read that was turned from one system to the other is due again."""
         self._book = book
+        self._look_ms = 0.0
+
+    def looks(self, in_flight: int, now_ms: float) -> bool:
+        """Whether it is time to ask what is `due`, of so many."""
+        if now_ms < self._look_ms:
+            return False
+        self._look_ms = now_ms + in_flight / LOOKED_AT_PER_MS
+        return True
 
     def course(self, operation: str, owner: System, reads: Mapping[str, System]) -> Course | None:
         """Which way a request goes (None: to the owner); `reads`: who serves an operation, by the route."""
@@ -65,6 +75,22 @@ class Reading:
                 since = self._due.get(entry.position, entry.received_ms)
                 if now_ms >= since + self._after * (entry.request.deadline_ms - since):
                     yield entry
+
+    def held_up(
+        self, queues: Iterable[Sequence[Entry]], in_flight: Iterable[Entry], now_ms: float
+    ) -> list[tuple[Entry, System]]:
+        """Reads that have had their time waiting for their key to be handed over, once each; and who holds it up."""
+        late = [e for queue in queues for e in self.due(queue, now_ms) if e.course is None]
+        if not late:
+            return []
+        holding = {e.key: e.owner for e in in_flight if e.away is not None}
+        found = [(entry, holding.get(entry.key)) for entry in late]
+        return [(entry, system) for entry, system in found if system is not None and self.may_fall_back(system)]
+
+    def elsewhere(self, entry: Entry, now_ms: float) -> None:
+        """The other system alone is asked from now on."""
+        entry.course = Course.ELSEWHERE
+        self._due[entry.position] = now_ms
 
     def turned(self, entry: Entry, now_ms: float) -> None:
         """The owner is asked from now on."""

@@ -38,6 +38,12 @@ def kafka(own_stack: LocalStack) -> Kafka:
 
 
 @pytest.fixture
+def brief(kafka: Kafka) -> Kafka:
+    """With sessions that end soon: a member that falls silent is missed within seconds."""
+    return replace(kafka, session_ms=2_500)
+
+
+@pytest.fixture
 async def topics(kafka: Kafka) -> Topics:
     topics = Topics(prefix=f"{uuid4().hex[:8]}.", partitions=4)
     await create(kafka, topics)
@@ -64,7 +70,8 @@ async def load(kafka: Kafka, topics: Topics, name: str, waves: int) -> AsyncIter
 @asynccontextmanager
 async def process(kafka: Kafka, topics: Topics, log: Path) -> AsyncIterator[subprocess.Popen[bytes]]:
     """One more instance, in a process of its own."""
-    command = [sys.executable, "-m", "hal9.testing.echoing", kafka.bootstrap, topics.prefix, str(topics.partitions)]
+    given = [kafka.bootstrap, topics.prefix, str(topics.partitions), str(kafka.session_ms)]
+    command = [sys.executable, "-m", "hal9.testing.echoing", *given]
     out = log.open("wb")
     with out, subprocess.Popen(command, stdout=out, stderr=out) as child:  # noqa: ASYNC220  the signals want a pid
         try:
@@ -85,10 +92,10 @@ async def claims(kafka: Kafka, topics: Topics) -> int:
 
 
 async def test_an_instance_killed_under_load_is_replaced_by_the_other(
-    kafka: Kafka, topics: Topics, tmp_path: Path
+    kafka: Kafka, brief: Kafka, topics: Topics, tmp_path: Path
 ) -> None:
     cores: list[EchoCore] = []
-    async with running(kafka, topics, cores) as survivor, process(kafka, topics, tmp_path / "log") as victim:
+    async with running(brief, topics, cores) as survivor, process(brief, topics, tmp_path / "log") as victim:
         await until(lambda: len(survivor.cores) == 2)
         async with load(kafka, topics, "a", 40) as values:
             await until(lambda: sum(len(core.served) for core in cores) > 100)
@@ -98,16 +105,16 @@ async def test_an_instance_killed_under_load_is_replaced_by_the_other(
 
 
 async def test_an_instance_that_comes_back_from_the_dead_counts_for_nothing(
-    kafka: Kafka, topics: Topics, tmp_path: Path
+    kafka: Kafka, brief: Kafka, topics: Topics, tmp_path: Path
 ) -> None:
     cores: list[EchoCore] = []
-    async with running(kafka, topics, cores) as survivor, process(kafka, topics, tmp_path / "log") as zombie:
+    async with running(brief, topics, cores) as survivor, process(brief, topics, tmp_path / "log") as zombie:
         await until(lambda: len(survivor.cores) == 2)
         async with load(kafka, topics, "a", 40) as values:
             await until(lambda: sum(len(core.served) for core in cores) > 100)
             zombie.send_signal(signal.SIGSTOP)
         # Longer than a session: its partitions go to the survivor while it still believes that it holds them.
-        await until(lambda: len(survivor.cores) == 4, kafka.session_ms / 1000 + 30)
+        await until(lambda: len(survivor.cores) == 4, brief.session_ms / 1000 + 30)
         async with load(kafka, topics, "b", 20) as more:
             zombie.send_signal(signal.SIGCONT)
         await until(lambda: len(survivor.cores) == 2)

@@ -151,6 +151,32 @@ FOUND: dict[str, tuple[Schedule, list[Action]]] = {
             ("ask", "i6", b"c0", 0, "mut", None, False, False),
         ],
     ),
+    "a read whose system failed was asked of the new owner, and overtook a change that was still at the old one": (
+        replace(QUIET, reads=True),
+        [
+            ("assign", "router", 0, "router-1"),
+            ("assign", "migrator", 0, "migrator-1"),
+            ("land", "router-1/0", "dispatched", 0),
+            ("ack", "router-2/0", "dispatched", 0, False),
+            ("answer", "router-2/0", 1),
+            ("route", 100.0),
+            ("land", "migrator-2/0", "units.replica", 0),
+            ("ask", "i6", b"a1", 0, "err", None, False, False),
+            ("trip", "flat"),
+            ("land", "migrator-4/0", "neurons.replica", 0),
+            ("ask", "i9", b"a1", 0, "read", None, False, False),
+            ("feed", "router-2/0", "requests", 5),
+            ("fold", "router-2/0", 2),
+            ("land", "router-2/0", "dispatched", 0),
+            ("land", "router-2/0", "dispatched", 0),
+            ("ack", "migrator-4/0", "units.replica", 0, False),
+            ("ack", "migrator-4/0", "neurons.replica", 0, False),
+            ("feed", "migrator-4/0", "dispatched", 50),
+            ("land", "router-2/0", "dispatched", 0),
+            ("feed", "migrator-5/0", "dispatched", 2),
+            ("tick", "migrator-5/0", "flat"),
+        ],
+    ),
 }
 
 

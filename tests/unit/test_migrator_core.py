@@ -339,7 +339,7 @@ def test_a_successor_pins_what_its_predecessor_could_not_map() -> None:
     stage.runtimes[-1].crash()
     stage.start("migrator")
     stage.run().pass_time(100)
-    assert migrator(stage).quarantined == {LOW: "odd"}
+    assert migrator(stage).unmapped.codes == {LOW: "odd"}
     pins = [decode(control_decoder, record.value) for record in stage.logs["control", 0]]
     assert [(pin.keys, pin.system) for pin in pins if isinstance(pin, Pin)] == [([LOW.decode()], FLAT)]
 

@@ -6,9 +6,10 @@ from itertools import count
 from hal9 import wire
 from hal9.backend.store import envelope
 from hal9.log.effects import Record, Send
-from schemas.base import FLAT, HIERARCHICAL, Tree, decode
+from schemas.base import FLAT, Tree, decode
 from schemas.state import envelope_decoder
-from services.migrator.core import MigratorConfig, MigratorCore
+from services.migrator.config import MigratorConfig
+from services.migrator.core import MigratorCore
 from services.migrator.transform import copy_of_neuron, copy_of_unit
 
 NEURON: Tree = {
@@ -79,4 +80,4 @@ def test_a_successor_keeps_it_too() -> None:
     successor.read("neurons.changes", [change(2, 900.0, 1)], 0)
     assert [layer_of(send) for send in copies(successor)] == ["reflexive"]
     assert successor.migrated == 1
-    assert HIERARCHICAL in successor.terms
+    assert successor.phase == "serve"

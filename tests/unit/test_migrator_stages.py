@@ -86,4 +86,4 @@ def test_a_real_hand_over_leaves_its_times_on_control() -> None:
     assert set(settled.took_ms) == {"marker", "seal.flat", "seal.hierarchical", "copied"}
     (core,) = [runtime.core for runtime in stage.runtimes if isinstance(runtime.core, MigratorCore)]
     assert core.handing_over(0.0) is None
-    assert {name for name, _ in core.stages.finished} >= {"marker", "copied", "settled", "everywhere"}
+    assert {name for name, _ in core.handovers.stages.finished} >= {"marker", "copied", "settled", "everywhere"}

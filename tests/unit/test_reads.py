@@ -15,13 +15,16 @@ from hal9.testing.runtime import MemoryRuntime
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System
 from schemas.telemetry import Outcome
 from services.router.core import RouterCore
+from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection
+from services.router.reading import Reading
 from simulation.applied import answered
 from simulation.stage import Stage, headers
 
 KEY = b"a0"
 ALL = ("router", "flat", "hierarchical", "migrator")
 DEADLINE_MS = 10_000
+COUNTS = ((0, 0), (100_000, 5_000), (200_000, 20_000))
 
 
 class Scene(Stage):
@@ -218,6 +221,91 @@ def test_a_successor_asks_the_owner_of_a_read_that_was_asked_for_elsewhere_alone
     assert scene.shown("look") == ["one"]
 
 
+def held_up(*, copied: bool = True) -> Scene:
+    """Flat does not answer a change, the key is on its way to hierarchical, the migrator is away: requests wait."""
+    scene = Scene(*(ALL if copied else ALL[:3])).request("mut", "one")
+    for service in ("flat", "migrator") if copied else ("flat",):
+        scene.crash(service)
+    scene.request("mut", "two")
+    scene.route(100.0)
+    scene.run()
+    scene.request("mut", "three").request("read", "look")
+    assert (scene.asked("look"), scene.of("router").waiting) == ([], 2)
+    return scene
+
+
+def test_a_read_that_waits_for_its_key_to_be_handed_over_is_answered_by_the_system_that_holds_nothing_up() -> None:
+    scene = held_up()
+    assert scene.pass_time(DEADLINE_MS // 2 - 1).answer("look") is None  # type: ignore[attr-defined]
+    scene.pass_time(1)
+    assert scene.asked("look") == [("hierarchical", "fallback")]
+    answer = scene.answer("look")
+    assert answer is not None
+    assert (answer["served-by"], answer["fallback"], answer["state-version"]) == ("hierarchical", "1", "1")
+    assert (answer["stale-versions"], answer["stale-ms"]) == ("1", "5000"), "what was dispatched, not what waits"
+    assert scene.shown("look") == ["one"]
+    assert (scene.asked("three"), scene.of("router").waiting) == ([], 1), "a change waits on"
+    outcome = scene.outcome()
+    assert [arm for arm in outcome.arms if arm.timeout] == [], "nobody was asked who did not answer"
+    assert outcome.fallbacks == {HIERARCHICAL: 1}
+
+
+def test_nothing_is_asked_of_a_system_whose_breaker_is_open_while_a_key_is_handed_over() -> None:
+    scene = held_up()
+    scene.protection.tripped = frozenset({HIERARCHICAL})
+    assert scene.pass_time(DEADLINE_MS // 2).asked("look") == []  # type: ignore[attr-defined]
+
+
+def test_a_waiting_read_that_is_not_answered_elsewhere_waits_on_and_overtakes_no_change() -> None:
+    scene = held_up(copied=False)
+    scene.pass_time(DEADLINE_MS // 2)
+    assert scene.asked("look") == [("hierarchical", "fallback")]
+    assert (scene.answer("look"), scene.of("router").waiting) == (None, 2)
+    scene.pass_time(DEADLINE_MS // 4 + 1)
+    assert len(scene.asked("look")) == 1, "it is asked for elsewhere once"
+    scene.start("flat")
+    scene.start("migrator")
+    scene.run()
+    answer = scene.answer("look")
+    assert answer is not None
+    assert (answer["served-by"], "fallback" in answer) == ("hierarchical", False)
+    assert scene.shown("look") == ["one", "two", "three"]
+
+
+def test_a_waiting_read_that_was_not_answered_elsewhere_goes_to_its_owner_whatever_the_breakers_say_by_then() -> None:
+    scene = held_up(copied=False)
+    scene.pass_time(DEADLINE_MS // 2)
+    scene.protection.tripped = frozenset({HIERARCHICAL})
+    scene.start("flat")
+    scene.start("migrator")
+    scene.run()
+    assert scene.asked("look") == [("hierarchical", "fallback"), ("hierarchical", "")]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_successor_goes_on_with_a_waiting_read_that_was_asked_for_elsewhere(answers: bool) -> None:
+    scene = held_up()
+    scene.crash("hierarchical")
+    scene.pass_time(DEADLINE_MS // 2)
+    assert scene.held_by("router").commit()
+    scene.crash("router")
+    scene.start("router")
+    scene.run()
+    core = scene.of("router")
+    assert ([e.request.id for e in core.in_flight.values()], core.waiting) == (["two", "look"], 1)
+    if answers:
+        scene.start("hierarchical")
+        scene.run()
+        assert scene.shown("look") == ["one"]
+        return
+    scene.pass_time(DEADLINE_MS // 4)
+    assert (scene.of("router").waiting, len(scene.asked("look"))) == (2, 1), "behind the change that waits before it"
+    for service in ("hierarchical", "flat", "migrator"):
+        scene.start(service)
+    scene.run()
+    assert scene.shown("look") == ["one", "two", "three"]
+
+
 def test_a_read_by_operation_waits_for_every_change_before_it_so_that_one_reads_ones_own_writes() -> None:
     scene = Scene()
     scene.serve_by(HIERARCHICAL)
@@ -341,3 +429,9 @@ def test_freshness_is_what_was_dispatched_and_is_not_shown(events: list[tuple[bo
         assert freshness.oldest() == min((m[2] for m in model), default=None)
     freshness.expire(len(events) + HELD_MS)
     assert freshness.oldest() is None
+
+
+def test_very_many_requests_in_flight_are_looked_at_less_often() -> None:
+    reading = Reading(Protection(), OutcomeBook("r"))
+    looks = {open_: sum(reading.looks(open_, base + at) for at in range(0, 10_000, 100)) for base, open_ in COUNTS}
+    assert looks == {0: 100, 5_000: 100, 20_000: 25}
