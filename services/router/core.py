@@ -274,6 +274,7 @@ class RouterCore:
             self._keys.learn(entry.key, found.layer, found.layer_version)
         if found.fallback and found.primary is not None:
             if entry.owner is not None:
+                entry.course = Course.BOTH
                 return  # beside the dispatch to the owner, which counts
             entry.epoch, entry.owner, entry.course = found.epoch, other(found.primary), Course.ELSEWHERE
             self.handover.missed(entry)

@@ -201,6 +201,23 @@ def test_a_successor_goes_on_with_a_read_that_had_fallen_back(committed: bool) -
     assert answer["served-by"] == "flat"
 
 
+def test_a_successor_forwards_a_fallback_that_its_predecessor_did_not_get_to_forward() -> None:
+    scene = Scene().request("mut", "one")
+    scene.held = {"responses.flat", "responses"}
+    scene.request("read", "look").pass_time(DEADLINE_MS // 2)
+    assert scene.asked("look") == [("flat", ""), ("hierarchical", "fallback")]
+    gone = scene.held_by("router")
+    assert gone.commit()
+    gone.crash()
+    scene.runtimes.remove(gone)  # and with it what it had sent
+    scene.held = {"responses.flat"}
+    scene.start("router")
+    scene.run()
+    answer = scene.answer("look")
+    assert answer is not None
+    assert (answer["served-by"], answer["fallback"]) == ("hierarchical", "1")
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_successor_asks_the_owner_of_a_read_that_was_asked_for_elsewhere_alone(answers: bool) -> None:
     scene = Scene().request("mut", "one")
