@@ -26,6 +26,8 @@ from schemas.base import decode, encode
 from schemas.telemetry import Status, status_decoder
 
 EVERY_S = 0.5
+SLICE_MS = 250
+"""Every instance beats: who listens wakes for what came in so long, not for each. Half of `EVERY_S` is no silence."""
 _SEND_S = 2.0
 RECALLED = 1_000
 """Heartbeats before now that are looked at: a minute or so."""
@@ -88,7 +90,7 @@ class StatusFollower:
     def __init__(self, kafka: Kafka, topic: str, dead_after_ms: float = 2_000, clock: Clock | None = None) -> None:
         self._at = TopicPartition(topic, 0)
         self._clock = clock or Clock()
-        self._reader = Reader(kafka)
+        self._reader = Reader(kafka, slice_ms=SLICE_MS)
         self._dead_after_ms = dead_after_ms
         self._connections = AsyncExitStack()
         self._task: asyncio.Task[None] | None = None

@@ -62,6 +62,8 @@ class Passed:
     """Where each position was dispatched first."""
     beside: dict[tuple[System, "Position", int | None], int] = field(default_factory=dict)
     """Where a read was first dispatched to a system that is not its owner: in this epoch, or (None) as a fallback."""
+    fallbacks: dict["Position", tuple[Name, int]] = field(default_factory=dict)
+    """Where a read was last answered as a fallback."""
     responded: set[tuple[System, "Position"]] = field(default_factory=set)
     response_landed: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """Per response (log, partition, offset): how many records had landed anywhere before it."""
@@ -86,6 +88,8 @@ class Passed:
             if position is not None and wire.text(record.headers, wire.ROLE) in ("primary", "fallback"):
                 self.responded.add((NAMED[log], position))
                 self.response_landed[log, partition, record.offset] = self._landed
+                if (wire.text(record.headers, wire.ROLE), wire.text(record.headers, wire.STATUS)) == ("fallback", "ok"):
+                    self.fallbacks[position] = name, record.offset
         elif log in REPLICA.values():
             place = (f"{log}/{partition}", record.key or b"")
             version = wire.number(record.headers, wire.VERSION) or 0
@@ -100,6 +104,10 @@ class Passed:
         if found.fallback and before is not None and before.epoch >= found.epoch:
             return  # beside the dispatch to the owner, which its router goes on waiting for
         self.dispatched[found.position] = found
+
+    def reads_again(self, service: str, name: Name, offset: int) -> bool:
+        """Whether a successor reads a record of a log of responses."""
+        return offset >= self._checked.get((service, name), 0)
 
     def check(
         self, witness: "Witness", service: str, partition: int, commits: Mapping[str, Commit], now_ms: int
@@ -159,6 +167,9 @@ def _response(case: Case) -> bool:
         return True  # the owner, which it is by now, owes another one
     if witness.passed.response_landed.get((case.log, case.partition, record.offset), 0) < newest.landed:
         return True  # what was dispatched again since gets a response of its own
+    answered = witness.passed.fallbacks.get(position)
+    if answered is not None and witness.passed.reads_again("router", *answered):
+        return True  # its answer was another one, which is forwarded yet
     asked = witness.positions[position]
     return bool(asked.answers) or (asked.deadline_ms is not None and asked.deadline_ms <= case.now_ms)
 

@@ -291,7 +291,7 @@ def _given_back(patch: Patch) -> None:
 @_rule("given-back-commit", "layers")
 def _given_back_commit(patch: Patch) -> None:
     """A response that gives a request back is not passed in a commit before the second dispatch was read back."""
-    patch(Returned, "first", lambda _self, offset, _unacked: offset)
+    patch(Returned, "first", lambda _self, _system, offset, _unacked: offset)
 
 
 @_rule("layer-version", "layers")
@@ -341,8 +341,8 @@ def _aligned_reads(patch: Patch) -> None:
 
 @_rule("reads-in-order", "reads")
 def _reads_in_order(patch: Patch) -> None:
-    """A read that the owner is asked for in another system's place waits behind what waits of its key."""
-    patch(RouterCore, "_put_back", lambda *_: False)
+    """A read that was asked for elsewhere in vain goes to its owner when nothing of its key waits any more."""
+    patch(RouterCore, "_freed", lambda *_: True)
 
 
 @_rule("missing-kept", "reads")

@@ -41,7 +41,6 @@ METADATA_BYTES = 3900
 PRESSED = 0.75
 """Share of the requests in flight that a partition may have, above which nothing is shadowed."""
 RESPONSES: dict[str, System] = {f"responses.{s}": s for s in SYSTEMS}
-GIVING_BACK = f"responses.{HIERARCHICAL}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +254,7 @@ class RouterCore:
         entry.sending -= 1
         self._passed.read_back()
         self.ledger.dispatched(entry, record.offset, now_ms)
-        if self.returned and self.in_flight.get(entry.position) is entry:
+        if self.returned and self.in_flight.get(entry.position) is entry and entry.course is not Course.ELSEWHERE:
             self.returned.read_back(entry)
         if entry.shadow is not None:
             entry.dispatched_ms = now_ms
@@ -275,6 +274,7 @@ class RouterCore:
             self._keys.learn(entry.key, found.layer, found.layer_version)
         if found.fallback and found.primary is not None:
             if entry.owner is not None:
+                entry.course = Course.BOTH
                 return  # beside the dispatch to the owner, which counts
             entry.epoch, entry.owner, entry.course = found.epoch, other(found.primary), Course.ELSEWHERE
             self.handover.missed(entry)
@@ -416,8 +416,7 @@ class RouterCore:
         owner = self.handover.owner(known)
         entry.epoch, entry.owner = self.epoch, owner
         entry.primary = entry.shadowed = entry.shadow = None
-        beside = self.protection.tripped or self.handover.route.reads
-        if beside and entry.course is None and self._elsewhere(entry, known, owner):
+        if (self.protection.tripped or self.handover.route.reads) and self._elsewhere(entry, known, owner):
             return
         routed = known.shadow_bucket < self.handover.route.shadow_bound
         if (routed or self._gate.probing) and self._shadows(entry, other(owner), routed):
@@ -466,8 +465,11 @@ class RouterCore:
         if known is None or asked is None:
             return
         if entry.course in (Course.ALIGNED, Course.ELSEWHERE):
-            missed = asked if entry.course is Course.ALIGNED else other(asked)
-            self.config.book.answered(missed, entry.epoch, "timeout", now_ms - entry.received_ms, now_ms)
+            if not self._freed(entry):
+                return
+            if not self.reading.was_refused(entry):
+                missed = asked if entry.course is Course.ALIGNED else other(asked)
+                self.config.book.answered(missed, entry.epoch, "timeout", now_ms - entry.received_ms, now_ms)
             self._ask_owner(entry, known, now_ms)
         elif self.reading.may_fall_back(asked):
             entry.course = Course.BOTH
@@ -485,22 +487,26 @@ class RouterCore:
 
     def _ask_owner(self, entry: Entry, known: Key, now_ms: float) -> None:
         self.reading.turned(entry, now_ms)
-        if self._put_back(entry):
-            return
         entry.epoch, entry.owner = self.epoch, self.handover.owner(known)
         self._ask(entry, known, entry.owner, None)
 
-    def _put_back(self, entry: Entry) -> bool:
-        """Whether requests of its key wait, and a read with them: at the owner it overtakes none of those before it."""
+    def _freed(self, entry: Entry) -> bool:
+        """Whether a read may go to its owner: nothing of its key before it waits, or waited at a predecessor."""
         self.handover.release(entry)
-        key = entry.key
-        if key is None or not (key in self.queues or self.handover.holds(key)):
-            return False
-        del self.in_flight[entry.position]
-        self._queue_again([entry], Course.TURNED)
-        return True
+        if entry.key is None:
+            return True
+        self._pump(entry.key)
+        return not self.handover.holds(entry.key) and entry.position < self._next["requests"]
 
-    def _refused(self, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
+    def _unserved(self, entry: Entry, known: Key, system: System, offset: int, now_ms: float) -> None:
+        """`system` said at `offset` that it does not serve a read: the owner is asked as soon as it may be."""
+        self.returned.add(entry, system, offset)
+        if self._freed(entry):
+            self._ask_owner(entry, known, now_ms)
+        else:
+            self.reading.refused(entry)
+
+    def _refused(self, system: System, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
         """Whether the system asked first does not serve an aligned read: the owner is asked at once.
 
         If that system is the owner by now (the layer of the key was learnt), the refusal says nothing of what it owes.
@@ -508,7 +514,7 @@ class RouterCore:
         if response.error not in UNALIGNED or entry.known is None:
             return False
         if entry.course is Course.ALIGNED:
-            self._ask_owner(entry, entry.known, now_ms)
+            self._unserved(entry, entry.known, system, record.offset, now_ms)
             return True
         return wire.header(record.headers, wire.ALIGNED) is not None
 
@@ -520,7 +526,7 @@ class RouterCore:
         current = wire.number(record.headers, wire.STALE_VERSIONS) == 0
         if response.status != "ok" and (not current or response.error in UNALIGNED):
             if entry.course is Course.ELSEWHERE and entry.known is not None:
-                self._ask_owner(entry, entry.known, now_ms)
+                self._unserved(entry, entry.known, system, record.offset, now_ms)
             return
         self._report(self.comparer.abandon(entry, now_ms))
         asked = entry.owner if entry.course is Course.BOTH else None
@@ -551,7 +557,7 @@ class RouterCore:
         entry = self.in_flight.get(response.position)
         if entry is None or entry.owner != system or entry.epoch != response.epoch:
             return
-        if self._unserved(entry, response, record, now_ms):
+        if self._not_his(system, entry, response, record, now_ms):
             return
         entry.response_offset = record.offset
         if entry.shadow is not None and response.status != "timeout":
@@ -559,12 +565,12 @@ class RouterCore:
         code = response.error.decode("utf-8", "replace") if response.error is not None else None
         self._reply(entry, response.status, record.value, code, now_ms)
 
-    def _unserved(self, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
+    def _not_his(self, system: System, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
         """Whether the system asked says that another is to be asked."""
         if response.status == wire.MOVED:
             self._gave_back(entry, response, record.offset)
             return True
-        return response.error is not None and self._refused(entry, response, record, now_ms)
+        return response.error is not None and self._refused(system, entry, response, record, now_ms)
 
     def _gave_back(self, entry: Entry, response: wire.Response, offset: int) -> None:
         """Its layer stays at flat: once nothing of its key is at hierarchical any more, it goes there."""
@@ -572,15 +578,17 @@ class RouterCore:
             return
         self._keys.learn(entry.key, response.layer, response.layer_version)
         entry.known = self._keys.of(entry.key)
-        self.returned.add(entry, offset)
+        self.returned.add(entry, HIERARCHICAL, offset)
         del self.in_flight[entry.position]
         self.handover.gave_back(entry, self.in_flight.values())
         self._queue_again([entry])
 
-    def _queue_again(self, taken: Sequence[Entry], course: Course | None = None) -> None:
+    def _queue_again(self, taken: Sequence[Entry]) -> None:
         """Requests that left the table without an answer wait in front of later ones, or are dispatched at once."""
         for entry in taken:
-            entry.course = course
+            if entry.course is not None:
+                self.reading.left(entry)
+                entry.course = None
             if entry.key is not None:
                 queue = self.queues.setdefault(entry.key, [])
                 queue.append(entry)
@@ -698,10 +706,8 @@ class RouterCore:
         waiting = [entry for queue in self.queues.values() for entry in queue]
         found = {"requests": Commit(self.ledger.requests(self._next["requests"], waiting))}
         for log, system in RESPONSES.items():
-            found[log] = Commit(self.moves.held(log, self.ledger.responses(system, min(passed[log], self._next[log]))))
-        if self.returned:
-            held = self.returned.first(found[GIVING_BACK].offset, self.ledger.unacked)
-            found[GIVING_BACK] = Commit(held)
+            offset = self.moves.held(log, self.ledger.responses(system, min(passed[log], self._next[log])))
+            found[log] = Commit(self.returned.first(system, offset, self.ledger.unacked))
         dispatched = self.ledger.dispatches(self._next["dispatched"])
         metadata = f"{self.ledger.answers(self._answers_next, waiting)};{self._validity.saved(dispatched)}"
         if len(metadata) <= METADATA_BYTES:

@@ -38,6 +38,8 @@ class Reading:
         self._protection, self._after = protection, protection.policy.fallback_after
         self._due: dict[int, float] = {}
         """When a read that was turned from one system to the other is due again."""
+        self._refused: set[int] = set()
+        """Reads that the other system does not serve, and that may not go to their owner yet."""
         self._book = book
         self._look_ms = 0.0
 
@@ -66,21 +68,22 @@ class Reading:
     def due(self, in_flight: Iterable[Entry], now_ms: float) -> Iterator[Entry]:
         """Reads whose system has had its time; they are in order of dispatch, so that the first young one ends it."""
         read_only = self._protection.read_only
-        if not read_only or not self._after:
+        if not read_only or not (self._after or self._refused):
             return
         for entry in in_flight:
             if now_ms - entry.received_ms < YOUNG_MS:
                 return
             if entry.course is not Course.BOTH and entry.request.operation in read_only:
                 since = self._due.get(entry.position, entry.received_ms)
-                if now_ms >= since + self._after * (entry.request.deadline_ms - since):
+                late = self._after and now_ms >= since + self._after * (entry.request.deadline_ms - since)
+                if late or entry.position in self._refused:
                     yield entry
 
     def held_up(
         self, queues: Iterable[Sequence[Entry]], in_flight: Iterable[Entry], now_ms: float
     ) -> list[tuple[Entry, System]]:
-        """Reads that have had their time waiting for their key to be handed over, once each; and who holds it up."""
-        late = [e for queue in queues for e in self.due(queue, now_ms) if e.course is None]
+        """Reads that have had their time waiting for their key to be handed over, and who holds it up."""
+        late = [entry for queue in queues for entry in self.due(queue, now_ms)]
         if not late:
             return []
         holding = {e.key: e.owner for e in in_flight if e.away is not None}
@@ -96,7 +99,17 @@ class Reading:
         """The owner is asked from now on."""
         entry.course = Course.TURNED
         self._due[entry.position] = now_ms
+        self._refused.discard(entry.position)
+
+    def refused(self, entry: Entry) -> None:
+        """The other system does not serve it: due at every tick until it is turned to its owner."""
+        self._refused.add(entry.position)
+
+    def was_refused(self, entry: Entry) -> bool:
+        """Whether the other system said so."""
+        return entry.position in self._refused
 
     def left(self, entry: Entry) -> None:
         """It is answered."""
         self._due.pop(entry.position, None)
+        self._refused.discard(entry.position)

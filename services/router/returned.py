@@ -1,8 +1,9 @@
-"""Requests that hierarchical gave back, until their second dispatch is read back. Pure.
+"""Requests that a system gave back, and reads that it did not serve, until they are dispatched anew. Pure.
 
 A successor that takes over before that must find the response again, or it would wait for an answer nobody gives.
 """
 
+from schemas.base import System
 from services.router.entry import Entry
 
 
@@ -10,23 +11,23 @@ class Returned:
     """Where the responses lie that gave requests back."""
 
     def __init__(self) -> None:
-        self._held: dict[int, tuple[int, Entry]] = {}
+        self._held: dict[int, list[tuple[System, int, Entry]]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._held)
 
-    def add(self, entry: Entry, offset: int) -> None:
-        """A request was given back by the response at `offset`."""
-        self._held[entry.position] = (offset, entry)
+    def add(self, entry: Entry, system: System, offset: int) -> None:
+        """A request was given back by the response of `system` at `offset`."""
+        self._held.setdefault(entry.position, []).append((system, offset, entry))
 
     def read_back(self, entry: Entry) -> None:
-        """A dispatch of `entry`, in flight again, was read back: the second one, if none other is on its way."""
+        """A dispatch of `entry`, in flight again, was read back: the new one, if none other is on its way."""
         if not entry.sending:
             self._held.pop(entry.position, None)
 
-    def first(self, next_offset: int, unacked: dict[int, Entry]) -> int:
-        """What may be committed of the responses."""
-        done = [position for position, (_, entry) in self._held.items() if entry.answered and position not in unacked]
+    def first(self, system: System, next_offset: int, unacked: dict[int, Entry]) -> int:
+        """What may be committed of the responses of a system."""
+        done = [position for position, held in self._held.items() if held[0][2].answered and position not in unacked]
         for position in done:
             del self._held[position]
-        return min([next_offset, *(offset for offset, _ in self._held.values())])
+        return min([next_offset, *(at for held in self._held.values() for by, at, _ in held if by == system)])
