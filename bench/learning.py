@@ -41,14 +41,16 @@ class Load:
 
     async def _neuron(self, key: str) -> None:
         while not self.stopping.is_set():
-            for answer in await asyncio.gather(*(self._learn(key) for _ in range(AT_ONCE))):
-                self.answered[key][answer.status] += 1
+            await asyncio.gather(*(self.learn(key) for _ in range(AT_ONCE)))
             self._moved.set()
             await asyncio.sleep(self._pause_s)
 
-    async def _learn(self, key: str) -> Answer:
+    async def learn(self, key: str) -> Answer:
+        """Once more, counted."""
         self.sent[key] += 1
-        return await self._client.request(key, LESSON, operation="learn")
+        answer = await self._client.request(key, LESSON, operation="learn")
+        self.answered[key][answer.status] += 1
+        return answer
 
     async def go_on(self, count: int, deadline_s: float) -> None:
         """Return when so many more were sent."""

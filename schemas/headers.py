@@ -79,6 +79,7 @@ RESPONSE = (
     ),
     *_LAYER,
     *_STALE,
+    Header("aligned", "of a read that was asked for when this system did not own its key", "1"),
     *_TRACE,
 )
 ANSWER = (

@@ -166,6 +166,8 @@ def _response(case: Case) -> bool:
         return True
     if newest.primary != NAMED[case.log] or newest.epoch != wire.number(record.headers, wire.EPOCH):
         return True
+    if wire.header(record.headers, wire.ALIGNED) is not None and not newest.aligned:
+        return True  # the owner, which it is by now, owes another one
     if witness.passed.response_landed.get((case.log, case.partition, record.offset), 0) < newest.landed:
         return True  # what was dispatched again since gets a response of its own
     answered = witness.passed.fallbacks.get(position)

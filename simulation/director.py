@@ -14,11 +14,13 @@ from simulation.applied import LAYERS, MUTATING, ODD
 from simulation.cast import SERVICES
 from simulation.chance import Chance
 from simulation.clients import Clients
-from simulation.history import STATE_LOGS
+from simulation.history import STATE_LOGS, Violation
 from simulation.instances import Instances
 from simulation.projectors import Projectors
 from simulation.schedule import Decision, Schedule
 
+ROUNDS = 1_000
+"""Of the drain: forty are many."""
 HOLDS = ("", *LAYERS, ",".join(LAYERS))
 Value = str | bytes | int | float | None
 Action = tuple[Value, ...]
@@ -287,8 +289,8 @@ class Director:
 
     def drain(self) -> Iterator[Action]:
         """No new faults; everybody goes on, in any order, until nothing moves."""
-        rng, moved = self._rng, True
-        while moved:
+        rng = self._rng
+        for _ in range(ROUNDS):
             moved = False
             order = list(self._instances.runtimes.items())
             rng.shuffle(order)
@@ -304,3 +306,6 @@ class Director:
                     if to in runtime.outgoing and rng.hit(0.7):
                         yield ("land", name, *to)
             yield ("clock", 1)
+            if not moved:
+                return
+        raise Violation("never at rest")

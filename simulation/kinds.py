@@ -133,6 +133,19 @@ def _layers(rng: Chance, drawn: Schedule) -> Schedule:
     )
 
 
+def _forgetful(rng: Chance, drawn: Schedule) -> Schedule:
+    return replace(
+        _layers(rng, drawn),
+        keys=KEYS[:1],
+        requests=rng.randint(15, 30),
+        oblivion=rng.choice((0.05, 0.2)),
+        fault=rng.choice((0.02, 0.05)),
+        bad=0,
+        short=0,
+        lag=None,
+    )
+
+
 def _everything(rng: Chance, drawn: Schedule) -> Schedule:
     partitions = rng.choice((2, 2, 3))
     keys = keys_of(partitions, 1)
@@ -185,6 +198,7 @@ KINDS: Mapping[str, Callable[[Chance, Schedule], Schedule]] = {
     "reads": _reads,
     "unmapped": _unmapped,
     "layers": _layers,
+    "forgetful": _forgetful,
     "everything": _everything,
 }
 """What each kind stresses is its name; `one-key` is hand-overs and faults at their worst on one key."""

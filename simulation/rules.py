@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from hal9 import wire
 from hal9.backend.core import MOVED, BackendCore
 from hal9.backend.freshness import Freshness
+from hal9.backend.layers import Layers
 from hal9.backend.own import OwnChanges
 from hal9.backend.queues import Queues, Task
 from hal9.backend.reads import Read
@@ -29,7 +30,7 @@ from services.migrator.handovers import HandOvers
 from services.migrator.projection import Projection
 from services.migrator.replica import Replica
 from services.router.core import RouterCore
-from services.router.entry import Entry
+from services.router.entry import Course, Entry
 from services.router.handover import Handover
 from services.router.identities import Identities, Known
 from services.router.keybook import Key, KeyBook
@@ -199,6 +200,21 @@ def _second_dispatch(patch: Patch) -> None:
     patch(Handover, "take_back", lambda *_: [])
 
 
+@_rule("last-dispatch", "unmapped")
+def _last_dispatch(patch: Patch) -> None:
+    """A response counts only with the system and the epoch of the last dispatch."""
+    heard = RouterCore._response
+
+    def any_of_it(self: RouterCore, system: System, record: Record, now_ms: float) -> None:
+        position = wire.parse_position(wire.header(record.headers, wire.POSITION))
+        entry = self.in_flight.get(position[1]) if position is not None and position[0] == self.partition else None
+        if entry is not None and wire.text(record.headers, wire.ROLE) == "primary":
+            entry.owner, entry.epoch = system, wire.number(record.headers, wire.EPOCH) or 0
+        heard(self, system, record, now_ms)
+
+    patch(RouterCore, "_response", any_of_it)
+
+
 @_rule("misplaced", "rebalance")
 def _misplaced(patch: Patch) -> None:
     """A request on the wrong partition is moved to the right one."""
@@ -295,6 +311,22 @@ def _layer_kept(patch: Patch) -> None:
     patch(BackendCore, "_give_up", unwritten)
 
 
+@_rule("layer-gone", "layers")
+def _layer_gone(patch: Patch) -> None:
+    """A request that may be of a layer that went is voided as if it were."""
+
+    def of_none(self: Layers, task: Task, layer: str | None) -> bool:
+        return not self.stays(task, layer) and self._validity.sealed(task.request.epoch, task.key, layer)
+
+    patch(Layers, "voided", of_none)
+
+
+@_rule("layer-taken-over", "forgetful")
+def _layer_taken_over(patch: Patch) -> None:
+    """A successor that learns the layer of a key waits for what a predecessor asked hierarchical for."""
+    patch(Handover, "taken_over", lambda *_: None)
+
+
 @_rule("layer-header", "layers")
 def _layer_header(patch: Patch) -> None:
     """A change is judged by the layer that it names."""
@@ -317,6 +349,19 @@ def _reads_in_order(patch: Patch) -> None:
 def _missing_kept(patch: Patch) -> None:
     """A system commits no dispatched change that its store does not show: a successor must know of it."""
     patch(Freshness, "oldest", lambda _: None)
+
+
+@_rule("fallback-restored", "reads")
+def _fallback_restored(patch: Patch) -> None:
+    """A successor of the router asks the owner for a read that was asked for elsewhere alone."""
+    restore = RouterCore._restore
+
+    def at_the_owner(self: RouterCore, record: Record, now_ms: float) -> None:
+        restore(self, record, now_ms)
+        for entry in self.in_flight.values():
+            entry.course = Course.BOTH if entry.course is Course.ELSEWHERE else entry.course
+
+    patch(RouterCore, "_restore", at_the_owner)
 
 
 @_rule("never-copied", "reads")

@@ -221,8 +221,8 @@ class Witness:
         status = wire.text(record.headers, wire.STATUS)
         if asked is None:
             raise Violation("an answer to no request", record)
-        place = (system, position, None if role == "fallback" else wire.number(record.headers, wire.EPOCH))
-        if status == "ok" and place in self.passed.beside:
+        if status == "ok" and (role == "fallback" or wire.header(record.headers, wire.ALIGNED) is not None):
+            place = (system, position, None if role == "fallback" else wire.number(record.headers, wire.EPOCH))
             self._read_beside(system, position[0], self.passed.beside[place], asked, record)
         if status == "ok" and role == "primary":
             self._true(asked, record, f"{system}: ")

@@ -50,6 +50,8 @@ class Response(Struct, eq=False, gc=False):
             headers.append((wire.STATE_DIFF, self.diff))
         if self.stale is not None:
             headers += [(wire.STALE_VERSIONS, b"%d" % self.stale[0]), (wire.STALE_MS, b"%d" % self.stale[1])]
+        if request.aligned:
+            headers.append((wire.ALIGNED, b"1"))
         if request.traceparent is not None:
             headers.append((wire.TRACEPARENT, request.traceparent))
         return headers

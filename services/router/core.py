@@ -506,12 +506,17 @@ class RouterCore:
         else:
             self.reading.refused(entry)
 
-    def _refused(self, system: System, entry: Entry, response: wire.Response, offset: int, now_ms: float) -> bool:
-        """Whether the system asked first does not serve an aligned read: the owner is asked at once."""
-        if entry.course is not Course.ALIGNED or response.error not in UNALIGNED or entry.known is None:
+    def _refused(self, system: System, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
+        """Whether the system asked first does not serve an aligned read: the owner is asked at once.
+
+        If that system is the owner by now (the layer of the key was learnt), the refusal says nothing of what it owes.
+        """
+        if response.error not in UNALIGNED or entry.known is None:
             return False
-        self._unserved(entry, entry.known, system, offset, now_ms)
-        return True
+        if entry.course is Course.ALIGNED:
+            self._unserved(entry, entry.known, system, record.offset, now_ms)
+            return True
+        return wire.header(record.headers, wire.ALIGNED) is not None
 
     def _fall_back(self, system: System, record: Record, response: wire.Response, now_ms: float) -> None:
         """The other system answered a read from what it holds; an error counts only if nothing is missing there."""
@@ -552,7 +557,7 @@ class RouterCore:
         entry = self.in_flight.get(response.position)
         if entry is None or entry.owner != system or entry.epoch != response.epoch:
             return
-        if self._not_his(system, entry, response, record.offset, now_ms):
+        if self._not_his(system, entry, response, record, now_ms):
             return
         entry.response_offset = record.offset
         if entry.shadow is not None and response.status != "timeout":
@@ -560,12 +565,12 @@ class RouterCore:
         code = response.error.decode("utf-8", "replace") if response.error is not None else None
         self._reply(entry, response.status, record.value, code, now_ms)
 
-    def _not_his(self, system: System, entry: Entry, response: wire.Response, offset: int, now_ms: float) -> bool:
+    def _not_his(self, system: System, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
         """Whether the system asked says that another is to be asked."""
         if response.status == wire.MOVED:
-            self._gave_back(entry, response, offset)
+            self._gave_back(entry, response, record.offset)
             return True
-        return entry.course is not None and self._refused(system, entry, response, offset, now_ms)
+        return response.error is not None and self._refused(system, entry, response, record, now_ms)
 
     def _gave_back(self, entry: Entry, response: wire.Response, offset: int) -> None:
         """Its layer stays at flat: once nothing of its key is at hierarchical any more, it goes there."""

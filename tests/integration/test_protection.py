@@ -1,9 +1,10 @@
-"""Protection on the real stack: reads while a system is stopped, a breaker and its rollback, overload.
+"""Protection on the real stack: reads while a system is stopped, a layer back alone, a breaker's rollback, overload.
 
 One set of services for all tests, which build on each other in this order: a rollback latches the route.
 """
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -12,11 +13,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
 from aiokafka import AIOKafkaConsumer
 
+from bench.learning import Load
 from hal9.client import Answer, Client
 from hal9.control.log import ControlFollower, ControlWriter, following
 from hal9.control.reducer import ROUTE_SALT, salt
@@ -29,6 +32,7 @@ from hal9.topics import Topics, create
 from schemas.base import decode
 from schemas.control import Rollback, Route
 from schemas.telemetry import Status, status_decoder
+from services.migrator.verify import verify
 from stack.process import Supervised
 
 PARTITIONS = 2
@@ -39,6 +43,13 @@ SERVICES = ("router", "migrator", "flat", "hierarchical")
 NEURONS = [f"n{i}" for i in range(24)]
 MOVED = [key for key in NEURONS if bucket_of(salt("hal9", ROUTE_SALT), key.encode()) < BUCKETS // 2]
 """Those that hierarchical owns at 50 %."""
+LAYERED = {
+    f"layered-{i}": "tactical" if i % 2 else "reflexive"
+    for i in range(30)
+    if bucket_of(salt("hal9", ROUTE_SALT), f"layered-{i}".encode()) < BUCKETS // 4
+}
+"""Some more of these, by the layer that their response time puts them into."""
+RESPONSE_MS = {"reflexive": 5.0, "tactical": 900.0}
 LESSON = msgpack.packb({"inputs": [1.0, 0.5], "delta": 0.001})
 
 
@@ -48,10 +59,23 @@ class Topology:
 
     settings: Settings
     fault: Path
+    environment: dict[str, str]
     running: dict[str, Supervised] = field(default_factory=dict)
 
     def signal(self, service: str, number: signal.Signals) -> None:
         os.kill(self.running[service].pid, number)
+
+    async def hal9(self, *arguments: str) -> dict[str, Any]:
+        """What a verb prints as JSON."""
+        command = [sys.executable, "-P", "-m", "hal9", *arguments, "-o", "json"]
+        process = await asyncio.create_subprocess_exec(
+            *command, env={**os.environ, **self.environment}, stdout=asyncio.subprocess.PIPE
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            out, _ = await process.communicate()
+        assert process.returncode == 0
+        found: dict[str, Any] = json.loads(out)
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +88,15 @@ def topology(tmp_path_factory: pytest.TempPathFactory, bootstrap: str, redis_url
         client=ClientSettings(deadline_ms=20_000),
     )
     asyncio.run(create(settings.kafka, Topics.of(settings.topics)))
-    found = Topology(settings, directory / "fault")
-    environment = {
+    shared = {
         "HAL9_KAFKA__BOOTSTRAP": bootstrap,
         "HAL9_REDIS__URL": settings.redis.url,
         "HAL9_TOPICS__PREFIX": settings.topics.prefix,
         "HAL9_TOPICS__PARTITIONS": str(PARTITIONS),
+    }
+    found = Topology(settings, directory / "fault", shared)
+    environment = {
+        **shared,
         "HAL9_ROUTER__BREAKER_WINDOW_S": "3",
         "HAL9_ROUTER__BREAKER_MIN_REQUESTS": "10",
         "HAL9_ROUTER__IN_FLIGHT_MAX": str(IN_FLIGHT_MAX),
@@ -151,6 +178,43 @@ async def test_reads_go_on_while_a_system_is_stopped_and_say_how_stale_they_are(
     assert (second.status, second.served_by) == ("ok", "hierarchical")
 
 
+async def test_the_units_of_one_layer_go_back_alone_under_load_and_are_let_go_again(
+    topology: Topology, client: Client, control: ControlFollower
+) -> None:
+    async def create(key: str, layer: str) -> Answer:
+        neuron = {"neuron_id": key, "weights": [0.5, 0.25], "response_time_ms": RESPONSE_MS[layer]}
+        return await client.request(key, msgpack.packb(neuron), operation="create", deadline_s=DEADLINE_S)
+
+    answers = await asyncio.gather(*(create(key, layer) for key, layer in LAYERED.items()))
+    assert {(answer.status, answer.served_by) for answer in answers} == {("ok", "hierarchical")}
+    load = Load(client, list(LAYERED))
+
+    async def served(*verb: str) -> dict[str, set[str | None]]:
+        """The route is changed while requests go on; by layer, who answers from then on."""
+        await load.go_on(len(LAYERED), DEADLINE_S)
+        epoch = (await topology.hal9(*verb))["epoch"]
+        await load.go_on(len(LAYERED), DEADLINE_S)
+        await control.wait_until(lambda s: s.settled_everywhere(epoch, PARTITIONS), DEADLINE_S)
+        answers = await asyncio.gather(*(load.learn(key) for key in LAYERED))
+        assert {answer.status for answer in answers} == {"ok"}
+        found: dict[str, set[str | None]] = {}
+        for layer, answer in zip(LAYERED.values(), answers, strict=True):
+            found.setdefault(layer, set()).add(answer.served_by)
+        return found
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(load.run())
+        back = await served("migration", "rollback", "--layer", "tactical")
+        assert back == {"reflexive": {"hierarchical"}, "tactical": {"flat"}}
+        again = await served("flags", "set", "held=")
+        assert again == {"reflexive": {"hierarchical"}, "tactical": {"hierarchical"}}
+        load.stopping.set()
+    assert await load.violations() == []
+    assert control.state.rolled_back is None
+    report = await verify(topology.settings, patience_s=DEADLINE_S)
+    assert report.stores_equal, report
+
+
 async def test_a_failing_system_opens_its_breaker_and_is_rolled_back_once(
     topology: Topology, client: Client, control: ControlFollower
 ) -> None:
@@ -161,7 +225,7 @@ async def test_a_failing_system_opens_its_breaker_and_is_rolled_back_once(
             assert {a.status for a in answers} <= {"ok", "error"}
     epoch = control.state.epoch
     await control.wait_until(lambda s: s.settled_everywhere(epoch, PARTITIONS), DEADLINE_S)
-    (rollback,) = [e.record for e in control.state.history if isinstance(e.record, Rollback)]
+    (rollback,) = [e.record for e in control.state.history if isinstance(e.record, Rollback) and not e.record.scope]
     assert (rollback.trigger, rollback.expected_epoch) == ("breaker", epoch - 1)
     assert rollback.id == f"breaker/hierarchical/{epoch - 1}/1"
     assert rollback.evidence["error_share"] >= 0.5
