@@ -100,9 +100,6 @@ class Passed:
         if found.primary is not None and (found.fallback or found.aligned):
             epoch = None if found.fallback else found.epoch
             self.beside.setdefault((found.primary, found.position, epoch), found.offset)
-        elif found.primary is not None:
-            # Asked as its owner, in the same epoch: its response says nothing of what was dispatched since.
-            self.beside.pop((found.primary, found.position, found.epoch), None)
         before = self.dispatched.get(found.position)
         if found.fallback and before is not None and before.epoch >= found.epoch:
             return  # beside the dispatch to the owner, which its router goes on waiting for
