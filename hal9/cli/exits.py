@@ -16,6 +16,10 @@ NOT_ACHIEVED, WRONG_USAGE, UNREACHABLE, REFUSED, INTERRUPTED = 1, 2, 3, 4, 130
 T = TypeVar("T")
 
 
+_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+"""Why output cannot be written: nobody reads it any more, the disk is full, the terminal is gone."""
+
+
 def code_of(error: Hal9Error) -> int:
     """The exit code of a failure."""
     if isinstance(error, ConfigError):
@@ -40,8 +44,8 @@ def guarded(command: Callable[[], Any]) -> NoReturn:
             raise
         fail(first)
     except OSError as error:
-        if error.errno is None:
-            raise
+        if error.filename is None and error.errno not in _OUTPUT:
+            raise  # of a connection, or a bug: where it comes from matters
         _fail_file(error)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
