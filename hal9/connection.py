@@ -21,6 +21,8 @@ from hal9.settings.sections import Kafka, Redis
 
 _PAUSE_S = 0.25
 """Between two attempts: a broker that comes up is found soon, one that is down is not hammered."""
+_HINT = "; `eval $(hal9 stack env)` names the local one if it runs, `hal9 up` starts it"
+"""For whoever set no address: the local stack takes free ports."""
 
 
 def kafka_options(kafka: Kafka) -> dict[str, Any]:
@@ -63,7 +65,8 @@ async def reach_kafka(kafka: Kafka) -> None:
         finally:
             await client.close()
 
-    await _until(attempt, kafka.wait_s, f"Kafka at {kafka.bootstrap}")
+    hint = _HINT if kafka.bootstrap == Kafka().bootstrap else ""
+    await _until(attempt, kafka.wait_s, f"Kafka at {kafka.bootstrap}", hint)
 
 
 def redis_client(redis: Redis) -> RedisClient | RedisCluster:
@@ -84,10 +87,10 @@ async def reach_redis(redis: Redis, wait_s: float) -> None:
         finally:
             await client.aclose()
 
-    await _until(attempt, wait_s, f"Redis at {masked_url(redis.url)}")
+    await _until(attempt, wait_s, f"Redis at {masked_url(redis.url)}", _HINT if redis.url == Redis().url else "")
 
 
-async def _until(attempt: Callable[[], Awaitable[None]], wait_s: float, what: str) -> None:
+async def _until(attempt: Callable[[], Awaitable[None]], wait_s: float, what: str, hint: str) -> None:
     """Attempt again and again until it succeeds; the last failure is the reason given."""
     end = time.monotonic() + wait_s
     reason: BaseException
@@ -99,5 +102,5 @@ async def _until(attempt: Callable[[], Awaitable[None]], wait_s: float, what: st
         except (KafkaError, RedisError, OSError) as error:
             reason = error
         if time.monotonic() + _PAUSE_S >= end:
-            raise Unreachable(f"{what} did not answer within {wait_s:g} s: {reason}") from reason
+            raise Unreachable(f"{what} did not answer within {wait_s:g} s: {reason}{hint}") from reason
         await asyncio.sleep(_PAUSE_S)

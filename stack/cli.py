@@ -1,6 +1,7 @@
 """`hal9 stack`: Kafka and Redis alone, left running for one's own services and clients."""
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from stack.settings import from_environment, stack_dir
 stack_app = typer.Typer(name="stack", help="A local Kafka and Redis, without Docker.", no_args_is_help=True)
 
 _NOT_ACHIEVED, _WRONG_USAGE, _UNREACHABLE = 1, 2, 3
-_FOLLOW_S = 0.3
+_LOOK_S = 0.3
 
 
 class Output(StrEnum):
@@ -41,6 +42,9 @@ Directory = Annotated[
     Path | None, typer.Option("--dir", help="Where data and logs are; default: the setting STACK.DIR.")
 ]
 Format = Annotated[Output, typer.Option("--output", "-o", help="table, or json on stdout alone.")]
+Patience = Annotated[
+    float, typer.Option("--timeout", min=0, help="Seconds to wait until all of it runs; 0: look once.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 
 
@@ -48,7 +52,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done,
 def up(
     directory: Directory = None,
     output: Format = Output.TABLE,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for each server to answer.")] = 90.0,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for each server to answer.")] = 90.0,
     dry_run: DryRun = False,
 ) -> None:
     """Start Kafka and Redis and leave them running; what runs already is found, not started again."""
@@ -56,7 +60,10 @@ def up(
         local = _stack(directory, timeout)
         if dry_run:
             waiting = [status.name for status in local.status() if status.pid is None]
-            print(f"would start {', '.join(waiting) or 'nothing: all runs already'} in {local.directory}")
+            if output is Output.JSON:
+                print(json.dumps({"would_start": waiting, "directory": str(local.directory)}, indent=1))
+            else:
+                print(f"would start {', '.join(waiting) or 'nothing: all runs already'} in {local.directory}")
             return
         local.up(Console(stderr=True, highlight=False).print)
         _print(local.status(), output)
@@ -66,25 +73,36 @@ def up(
 def down(
     directory: Directory = None,
     purge: Annotated[bool, typer.Option("--purge", help="Also remove data and logs.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds after which a server is killed.")] = 15.0,
+    output: Format = Output.TABLE,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds after which a server is killed.")] = 15.0,
     dry_run: DryRun = False,
 ) -> None:
     """Stop Kafka and Redis; their data stays unless it is purged."""
     with _exit_codes():
         local = _stack(directory, timeout)
-        if dry_run:
-            running = [f"{status.name} (pid {status.pid})" for status in local.status() if status.pid]
-            removed = f", and remove data and logs in {local.directory}" if purge else ""
-            print(f"would stop {', '.join(running) or 'nothing: nothing runs'}{removed}")
+        running = {status.name: status.pid for status in local.status() if status.pid}
+        if not dry_run:
+            local.down(purge=purge)
+        done = "would stop" if dry_run else "stopped"
+        if output is Output.JSON:
+            found = {done.replace(" ", "_"): list(running), "purged": purge, "directory": str(local.directory)}
+            print(json.dumps(found, indent=1))
             return
-        local.down(purge=purge)
+        named = ", ".join(f"{name} (pid {pid})" for name, pid in running.items())
+        print(f"{done} {named}" if running else "nothing runs")
+        if purge:
+            print(f"{'would remove' if dry_run else 'removed'} data and logs in {local.directory}")
 
 
 @stack_app.command(epilog="Example: hal9 stack status -o json")
-def status(directory: Directory = None, output: Format = Output.TABLE) -> None:
+def status(directory: Directory = None, output: Format = Output.TABLE, timeout: Patience = 0.0) -> None:
     """Show what runs and where; exit 0 only if all of it answers."""
     with _exit_codes():
-        found = _stack(directory).status()
+        local, until = _stack(directory), time.monotonic() + timeout
+        found = local.status()
+        while any(server.state != "up" for server in found) and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+            found = local.status()
         _print(found, output)
         if any(server.state != "up" for server in found):
             raise typer.Exit(_NOT_ACHIEVED)
@@ -96,28 +114,35 @@ def logs(
     directory: Directory = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", help="table: as it is; json: an object a line.")
+    ] = Output.TABLE,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, help="With --follow: end after so many seconds.")
+    ] = None,
 ) -> None:
     """Print the end of a server's log."""
     with _exit_codes():
         log = _stack(directory).log(name)
         if not log.is_file():
             raise Hal9Error(f"there is no {log}: {name} was never started there")
-        position = log.stat().st_size
-        print(tail(log, lines))
-        while follow:
+        position, until = log.stat().st_size, time.monotonic() + (math.inf if timeout is None else timeout)
+        _print_lines(tail(log, lines), output)
+        while follow and time.monotonic() < until:
             with log.open("rb") as handle:
                 handle.seek(position)
-                print(handle.read().decode("utf-8", "replace"), end="", flush=True)
+                _print_lines(handle.read().decode("utf-8", "replace").removesuffix("\n"), output)
                 position = handle.tell()
-            time.sleep(_FOLLOW_S)
+            time.sleep(_LOOK_S)
 
 
 @stack_app.command(epilog="Example: eval $(hal9 stack env)")
-def env(directory: Directory = None, output: Format = Output.TABLE) -> None:
+def env(directory: Directory = None, output: Format = Output.TABLE, timeout: Patience = 0.0) -> None:
     """Print the addresses as shell exports; exit 1 if the stack does not run."""
     with _exit_codes():
-        local = _stack(directory)
-        found = local.endpoints()
+        local, until = _stack(directory), time.monotonic() + timeout
+        while (found := local.endpoints()) is None and time.monotonic() < until:
+            time.sleep(_LOOK_S)
         if found is None:
             raise Hal9Error(f"no stack runs in {local.directory}; `hal9 stack up` starts one")
         variables = _variables(found)
@@ -125,6 +150,11 @@ def env(directory: Directory = None, output: Format = Output.TABLE) -> None:
             print(json.dumps(variables))
         else:
             print("\n".join(f"export {name}={value}" for name, value in variables.items()))
+
+
+def _print_lines(text: str, output: Output) -> None:
+    for line in text.splitlines():
+        print(json.dumps({"line": line}, ensure_ascii=False) if output is Output.JSON else line, flush=True)
 
 
 def _variables(endpoints: Endpoints) -> dict[str, str]:

@@ -5,14 +5,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hal9.errors import ConfigError
+
 
 @contextmanager
 def turn(directory: Path, waiting: Callable[[str], None]) -> Iterator[None]:
     """Holds the directory, which is made; waits, and says so, while another process or thread holds it.
 
-    The kernel ends a turn with its process, so a crash leaves nothing locked.
+    The kernel ends a turn with its process, so a crash leaves nothing locked. Raises ConfigError if it cannot be made.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the directory {directory} cannot be made: {error.strerror}") from error
     with (directory / ".lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

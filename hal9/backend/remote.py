@@ -202,13 +202,13 @@ class HttpHandler:
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError):
             pass
         except aiohttp.ClientError as error:
-            raise Misbehaved(f"{self.shown}: {error!r}") from error
+            raise Misbehaved(f"{self.shown}: {type(error).__name__}: {error}") from error
         try:
             return await self._once(method, content, headers, limit)
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:
-            raise Unreached(f"{self.shown}: {error!r}") from error
+            raise Unreached(f"{self.shown}: {type(error).__name__}: {error}") from error
         except aiohttp.ClientError as error:
-            raise Misbehaved(f"{self.shown}: {error!r}") from error
+            raise Misbehaved(f"{self.shown}: {type(error).__name__}: {error}") from error
 
     async def _once(
         self, method: str, content: bytes | None, headers: dict[str, str], limit: int

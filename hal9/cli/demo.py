@@ -1,5 +1,6 @@
 """`hal9 demo`: a live migration on this machine, with a fault, a rollback and an audit."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +51,8 @@ def demo(
     chosen = next(name for name in FAULTS if name == fault)
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError(f"--report {report}: there is no directory {report.absolute().parent}")
+    if report is not None and (report.is_dir() or not os.access(report if report.exists() else report.parent, os.W_OK)):
+        raise ConfigError(f"--report {report}: it cannot be written")
     settings_for(config)  # wrong ones are told before anything starts
     _perform(Options(chosen, seconds, rate, config, timeout), headless, report, output)
 

@@ -40,7 +40,7 @@ def tail(
 ) -> None:
     """Print the last divergences, one a line."""
     settings, wanted = settings_for(config, timeout), Wanted.of(operation, kind, path)
-    perform(_tail(settings, lines, follow, output, wanted), None if follow else timeout + settings.kafka.wait_s)
+    perform(_tail(settings, lines, follow, output, wanted), None if follow else timeout, settings.kafka.wait_s)
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,15 @@ def get_flag(
     output: Format = Output.TABLE,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Print the value of one flag."""
+    """Print the value of one flag; - (null in JSON) where it is not set."""
     from hal9.cli.results import show_one
-    from hal9.control.flags import unknown
+    from hal9.control.flags import entry_of, unknown
     from hal9.errors import ConfigError
 
     rows = _read(settings_for(config, timeout), timeout)
     found = next((row for row in rows if row["flag"] == name), None)
+    if found is None and entry_of(name):
+        found = {"flag": name, "value": None, "epoch": None, "by": None, "meaning": "not set"}
     if found is None:
         raise ConfigError(unknown(name))
     if output is Output.JSON:
@@ -89,7 +91,7 @@ def _read(settings: "Settings", timeout_s: float) -> list[dict[str, Any]]:
                 for name, (value, meaning) in listing(state.flags).items()
             ]
 
-    return perform(work(), timeout_s + settings.kafka.wait_s)
+    return perform(work(), timeout_s, settings.kafka.wait_s)
 
 
 def _since(history: "list[Epoch]", name: str, value: object) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`hal9 up`, `down` and `logs`: everything on this machine, without demo traffic, for one's own clients."""
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,7 +43,7 @@ def up(
     with terminated(), ExitStack() as undo:
         local = _topology(directory, config, detach, timeout)
         if dry_run:
-            _say_missing(local)
+            _say_missing(local, output)
             return
         undo.push(local)
         console = Console(stderr=True, highlight=False)
@@ -88,6 +89,9 @@ def logs(
     output: Annotated[
         Output, typer.Option("--output", "-o", help="table: as it is; json: an object a line.")
     ] = Output.TABLE,
+    timeout: Annotated[
+        float | None, typer.Option("--timeout", min=0, help="With --follow: end after so many seconds.")
+    ] = None,
 ) -> None:
     """Print the end of a service's log."""
     from difflib import get_close_matches
@@ -103,9 +107,9 @@ def logs(
     log = Services(_directory(directory, config), {}).log(service)
     if not log.is_file():
         raise Hal9Error(f"there is no {log}: {service} was never started there")
-    position = log.stat().st_size
+    position, until = log.stat().st_size, time.monotonic() + (math.inf if timeout is None else timeout)
     _print_lines(tail(log, lines), output)
-    while follow:
+    while follow and time.monotonic() < until:
         with log.open("rb") as handle:
             handle.seek(position)
             _print_lines(handle.read().decode("utf-8", "replace").removesuffix("\n"), output)
@@ -133,8 +137,13 @@ def _topology(directory: Path | None, config: Path | None, detached: bool, ready
     return Topology(place, settings, config=config, detached=detached, ready_s=ready_s)
 
 
-def _say_missing(local: "Topology") -> None:
+def _say_missing(local: "Topology", output: Output) -> None:
+    from hal9.cli.results import show_one
+
     missing = local.missing()
+    if output is Output.JSON:
+        show_one({"would_start": missing, "directory": str(local.directory)}, output)
+        return
     typer.echo(f"would start {', '.join(missing)} in {local.directory}" if missing else "would do nothing: all runs")
 
 
@@ -158,7 +167,7 @@ def _what_next(addresses: dict[str, str]) -> list[str]:
     return [
         "In another terminal:",
         f"  export HAL9_KAFKA__BOOTSTRAP={addresses['kafka']} HAL9_REDIS__URL={addresses['redis']}",
-        "  hal9 migration start canary    # begin to move neurons",
+        "  hal9 migration start canary           # begin to move neurons",
         "  hal9 migration status --watch         # see how far it is",
         "  hal9 migration rollback               # go back, at any moment",
         "  hal9 logs router --follow             # what a service says",

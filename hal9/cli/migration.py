@@ -166,7 +166,7 @@ def command(
             "id": record.id,
         }
 
-    show_one(perform(work(), timeout_s + settings.kafka.wait_s), output)
+    show_one(perform(work(), timeout_s, settings.kafka.wait_s), output)
 
 
 @migration_app.command(epilog="Example: hal9 migration status --watch")
@@ -199,7 +199,7 @@ def status(
                 if found != before:
                     show_line(asdict(found), output, _line(found))
 
-    perform(work(), None if watch else timeout + settings.kafka.wait_s)
+    perform(work(), None if watch else timeout, settings.kafka.wait_s)
 
 
 async def _looking(settings: "Settings", stack: AsyncExitStack) -> "Callable[[], Progress]":
@@ -289,7 +289,7 @@ def history(config: Config = None, output: Format = Output.TABLE, timeout: Timeo
         async with follower.running():
             pass
 
-    perform(work(), timeout + settings.kafka.wait_s)
+    perform(work(), timeout, settings.kafka.wait_s)
     if output is Output.TABLE:
         rows = [{**row, "what": row.get("what") or row["reason"] or row.get("type")} for row in rows]
     show_rows(rows, output, ["offset", "at", "epoch", "verdict", "actor", "what"])

@@ -43,6 +43,10 @@ def run(
         typer.Option("--try", metavar="OPERATION[=VALUE]", help="With --check: what to ask it, in this order."),
     ] = None,
     output: Format = Output.TABLE,
+    timeout: Annotated[
+        float | None,
+        typer.Option("--timeout", min=0.1, help="Seconds to wait for Kafka, and for the handler; else 30."),
+    ] = None,
 ) -> None:
     """Run one service until SIGTERM or Ctrl-C."""
     import os
@@ -61,9 +65,15 @@ def run(
     if checked:
         from hal9.cli.conformance import check
 
-        check(checked, attempts or [], config, output)
+        check(checked, attempts or [], config, output, timeout)
         return
-    given = {"HAL9_SYSTEM__NAME": name, "HAL9_SYSTEM__HANDLER": handler}
+    waiting = None if timeout is None else str(timeout)
+    given = {
+        "HAL9_SYSTEM__NAME": name,
+        "HAL9_SYSTEM__HANDLER": handler,
+        "HAL9_KAFKA__WAIT_S": waiting,
+        "HAL9_SYSTEM__HANDLER_WAIT_S": waiting,
+    }
     settings = load(config, {**os.environ, **{key: value for key, value in given.items() if value is not None}})
     if print_config:
         typer.echo(render(settings, service), nl=False)

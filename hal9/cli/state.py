@@ -38,7 +38,7 @@ def get(
         await reach_kafka(settings.kafka)
         return await holdings(settings, key)
 
-    found = perform(work(), timeout + settings.kafka.wait_s)
+    found = perform(work(), timeout, settings.kafka.wait_s)
     show_one(found, output)
     if not any(found[side] for side in ("flat", "hierarchical", "redis")):
         raise typer.Exit(NOT_ACHIEVED)
@@ -71,7 +71,7 @@ def verify(
             await reach_redis(settings.redis, settings.kafka.wait_s)
         return await comparison.verify(settings, with_redis=redis, patience_s=patience)
 
-    report = perform(work(), timeout + 2 * settings.kafka.wait_s)
+    report = perform(work(), timeout, 2 * settings.kafka.wait_s)
     row = {"stores_equal": report.stores_equal, **asdict(report)}
     if output is Output.TABLE:
         show_one({**row, "differences": len(report.differences)}, output)
@@ -118,6 +118,6 @@ def load(
         await reach_kafka(settings.kafka)
         return await Loader(settings, name, deadline_s=timeout).load(states, dry_run=dry_run)
 
-    done = perform(work(), timeout + settings.kafka.wait_s)
+    done = perform(work(), timeout, settings.kafka.wait_s)
     what = "would be loaded" if dry_run else "loaded"
     show_one({"who": actor(), "what": f"{what} into {system}", "epoch": "not changed by it", **asdict(done)}, output)

@@ -44,7 +44,7 @@ def summary(
 ) -> None:
     """Divergences by class, told from noise by flat's twins, and rules that could be written (none is applied)."""
     settings = settings_for(config, timeout)
-    found = perform(_read(settings, _since_ms(since)), timeout + settings.kafka.wait_s)
+    found = perform(_read(settings, _since_ms(since)), timeout, settings.kafka.wait_s)
     _show(found, owner or actor(), output)
 
 

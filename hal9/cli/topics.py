@@ -116,7 +116,7 @@ def _handed_over(
         await reach_kafka(settings.kafka)
         return await act(HandingOver(settings.kafka, Topics.of(settings.topics), deadline_s=timeout_s))
 
-    return perform(work(), timeout_s + settings.kafka.wait_s)
+    return perform(work(), timeout_s, settings.kafka.wait_s)
 
 
 def _show_positions(found: "Sequence[Position]", output: Output, *, dry_run: bool) -> None:

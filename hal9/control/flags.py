@@ -19,7 +19,7 @@ from hal9.errors import ConfigError
 from hal9.keys import key_error
 from schemas.base import HIERARCHICAL, SYSTEMS, System
 from schemas.control import Flags
-from schemas.state import ArchitectureLayer
+from schemas.state import ArchitectureLayer, Layer
 
 MAX_PREFIXES = 64
 """Every marker and seal carries them, and each has a step function of its own."""
@@ -96,6 +96,12 @@ def listing(flags: Flags) -> dict[str, tuple[object, str]]:
     return found
 
 
+def entry_of(name: str) -> bool:
+    """Whether a name is one of an entry of a table, which may be there or not (`pins.KEY`)."""
+    table, dot, entry = name.partition(".")
+    return table in _TABLES and bool(dot and entry)
+
+
 def _meaning(kind: msgspec.inspect.Type) -> str:
     if isinstance(kind, msgspec.inspect.UnionType):
         return next((m for inner in kind.types if (m := _meaning(inner))), "")
@@ -104,11 +110,15 @@ def _meaning(kind: msgspec.inspect.Type) -> str:
 
 
 def changed(flags: Flags, assignments: Sequence[str]) -> Flags:
-    """The flags after `NAME=VALUE`, each in turn; an empty value takes an entry out. Raises ConfigError."""
+    """The flags after `NAME=VALUE`, all at once; an empty value takes an entry out. Raises ConfigError."""
+    given: set[str] = set()
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ConfigError(f"{assignment!r} is not NAME=VALUE")
+        if name.strip() in given:
+            raise ConfigError(f"{name.strip()} is given twice")
+        given.add(name.strip())
         flags = _assigned(flags, name.strip(), text.strip())
     try:
         return msgspec.convert(msgspec.to_builtins(flags), Flags)
@@ -130,11 +140,11 @@ def _assigned(flags: Flags, name: str, text: str) -> Flags:
     readers: dict[str, Callable[[str], Any]] = {
         "enabled": _switch,
         "auto_rollback": _switch,
-        "percentage": float,
-        "shadow": float,
-        "twin": float,
-        "error_threshold": lambda given: float(given) if given else None,
-        "held": lambda given: sorted({layer.strip() for layer in given.split(",") if layer.strip()}),
+        "percentage": _percent,
+        "shadow": _percent,
+        "twin": _percent,
+        "error_threshold": lambda given: _between(given, 1) if given else None,
+        "held": _layers,
     }
     if name not in readers:
         raise ConfigError(unknown(name))
@@ -157,10 +167,31 @@ def _read(name: str, text: str, reader: Callable[[str], Any]) -> Any:
         raise ConfigError(f"{name}={text}: {error}") from error
 
 
+def _percent(text: str) -> float:
+    return _between(text, 100)
+
+
+def _between(text: str, most: float) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= most:
+        raise ValueError(f"a number from 0 to {most:g}")
+    return number
+
+
 def _switch(text: str) -> bool:
     if text.lower() not in _SWITCH:
         raise ValueError("on or off")
     return _SWITCH[text.lower()]
+
+
+def _layers(text: str) -> list[str]:
+    found, known = {layer.strip() for layer in text.split(",") if layer.strip()}, get_args(Layer)
+    if wrong := sorted(found.difference(known)):
+        raise ValueError(f"{wrong[0]} is none of {', '.join(known)}")
+    return sorted(found)
 
 
 def _system(text: str) -> System:

@@ -98,7 +98,7 @@ def parse(text: str, source: str) -> Plan:
     try:
         tree = yaml.load(text, Loader=_StrictLoader)  # noqa: S506  a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"plan {source}: no YAML: {error}") from error
+        raise ConfigError(f"plan {source}: no YAML: {' '.join(str(error).split())}") from error
     return from_tree(tree, source)
 
 

@@ -27,7 +27,7 @@ from hal9.log.connections import open_connections
 from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST
 from hal9.log.fetch_request import FetchRequest
-from hal9.log.log_ends import list_offsets
+from hal9.log.log_ends import await_topics, list_offsets
 from hal9.log.patience import RESPONSE_BYTES, Patience
 from hal9.log.supervision import unbroken
 from hal9.settings.sections import Kafka
@@ -272,6 +272,7 @@ class Fetching:
 
         Raises:
             Transient: no answer within the deadline of a request.
+            TopicMissing: the brokers know no such topic.
         """
         wanted = list(partitions)
         reason: BaseException | None = None
@@ -279,6 +280,7 @@ class Fetching:
             async with asyncio.timeout(self._kafka.request_timeout_ms / 1000):
                 while True:
                     try:
+                        await await_topics(self._client, {partition.topic for partition in wanted})
                         return await list_offsets(self._client, wanted, at)
                     except KafkaError as error:
                         reason = error

@@ -1,5 +1,6 @@
 """Where partitions begin and end, asked of their leaders."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -7,7 +8,30 @@ from aiokafka import TopicPartition
 from aiokafka.errors import LeaderNotAvailableError, for_code
 from aiokafka.protocol.offset import OffsetRequest
 
+from hal9.errors import Transient
+
 _READ_UNCOMMITTED = 0
+_UNKNOWN_S = 5.0
+"""A topic that no broker has heard of for so long was not made; one made just now is known everywhere before."""
+_PAUSE_S = 0.5
+
+
+class TopicMissing(Transient):
+    """A topic does not exist."""
+
+
+async def await_topics(client: Any, topics: Iterable[str]) -> None:
+    """Return when the brokers know all of the topics; raises TopicMissing, or aiokafka's KafkaError."""
+    wanted = set(topics)
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _UNKNOWN_S
+    for topic in wanted:
+        client.add_topic(topic)
+    while missing := wanted - client.cluster.topics():
+        if not await client.force_metadata_update() or loop.time() < until:
+            await asyncio.sleep(_PAUSE_S)
+        elif missing := wanted - client.cluster.topics():
+            raise TopicMissing(f"topic {min(missing)} is not there; `hal9 topics create` makes what is missing")
 
 
 async def list_offsets(client: Any, partitions: Iterable[TopicPartition], at: int) -> dict[TopicPartition, int]:

@@ -86,6 +86,9 @@ def _from_file(path: Path) -> Iterator[_Given]:
     for section, values in tree.items():
         if not isinstance(values, dict):
             raise ConfigError(f"{section} in {path} stands outside a section; write it under [section]")
+        if not values and section.lower() not in Settings.__struct_fields__:
+            hint = _nearest(section, list(Settings.__struct_fields__))
+            raise ConfigError(f"unknown section [{section}] in {path}{hint}")
         for name, value in values.items():
             yield _Given(section, name, value, str(path), text=False)
 

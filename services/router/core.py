@@ -657,7 +657,7 @@ class RouterCore:
         self.protection.control(state)
         if self.phase != "serve":
             return
-        self._queue_again(self.handover.take_back(self.in_flight, state))
+        self._queue_again(self._settled(state))
         marker = self.handover.advance(state)
         if marker is None:
             return
@@ -665,6 +665,15 @@ class RouterCore:
         self.handover.mark_away(self.in_flight.values())
         for key in list(self.queues):
             self._pump(key)
+
+    def _settled(self, state: ControlState) -> list[Entry]:
+        """Requests that settled without an answer, to be dispatched again."""
+        taken = self.handover.take_back(self.in_flight, state)
+        early = [e for e in taken if e.course is Course.ELSEWHERE and e.position >= self._next["requests"]]
+        for entry in early:  # reads of a predecessor: requests before them may not have been read again yet
+            self.in_flight[entry.position] = entry
+            self.reading.refused(entry)
+        return [entry for entry in taken if entry not in early]
 
     # ------------------------------------------------------------------ time, acknowledgements, commits
     def acked(self, send: Send, now_ms: float) -> None:

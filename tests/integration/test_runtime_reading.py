@@ -9,9 +9,11 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from hal9.errors import Transient, Unreachable
+from hal9.log import log_ends
 from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST
 from hal9.log.fetching import Fetching
+from hal9.log.log_ends import TopicMissing
 from hal9.log.reading import CHUNK, Reader, read_range
 from hal9.settings.sections import Kafka
 from hal9.testing.echoing import until
@@ -107,3 +109,10 @@ async def test_a_cursor_that_came_late_is_soon_waited_for_together_with_the_othe
         with suppress(asyncio.CancelledError):
             await running
         await fetching.close()
+
+
+async def test_a_topic_that_was_not_made_is_named(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_ends, "_UNKNOWN_S", 0.5)
+    async with Reader(kafka) as reader:
+        with pytest.raises(TopicMissing, match=r"topic nowhere is not there; `hal9 topics create`"):
+            await reader.ends([TopicPartition("nowhere", 0)])

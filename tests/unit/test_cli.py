@@ -63,6 +63,12 @@ def test_every_verb_has_help_with_an_example_of_itself(path: tuple[str, ...], in
     assert "Example: " in out
 
 
+@pytest.mark.parametrize("path", VERBS, ids=" ".join)
+def test_every_verb_takes_a_format_and_a_timeout(path: tuple[str, ...]) -> None:
+    options = {name for parameter in VERBS[path].params for name in parameter.opts}
+    assert {"--output", "-o", "--timeout"} <= options
+
+
 @pytest.mark.parametrize("path", OURS, ids=" ".join)
 def test_every_verb_takes_settings_a_format_and_a_timeout(path: tuple[str, ...]) -> None:
     options = {name for parameter in VERBS[path].params for name in parameter.opts}
@@ -229,3 +235,52 @@ def test_values_are_shown_as_what_they_are() -> None:
     assert opened(b"\xd9\xffshort") == "2f9zaG9ydA=="
     assert plain((b"text", {1: b"\xff"})) == ["text", {"1": "/w=="}]
     assert when(1_760_000_000_123) == "2025-10-09 08:53:20.123"
+
+
+def test_a_directory_that_cannot_be_made_is_one_line(invoke: Invoke, tmp_path: Path) -> None:
+    taken = tmp_path / "file"
+    taken.touch()
+    for verb in (("stack", "up"), ("up", "--detach")):
+        code, out, err = invoke(*verb, "--dir", str(taken))
+        assert (code, out) == (2, "")
+        assert err.splitlines()[-1].startswith(f"error: the directory {taken} cannot be made: ")
+        assert "Traceback" not in err
+
+
+def test_output_that_cannot_be_written_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "hal9", "run", "router", "--print-config"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (ran.returncode, ran.stderr) == (1, "error: No space left on device\n")
+
+
+def test_a_program_error_keeps_its_traceback() -> None:
+    def command() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        exits.guarded(command)
+
+
+@pytest.mark.parametrize("verb", ["up", "stack up", "stack down", "down"])
+def test_dry_runs_say_in_json_what_would_be_done(verb: str, invoke: Invoke, tmp_path: Path) -> None:
+    code, out, _ = invoke(*verb.split(), "--dry-run", "-o", "json", "--dir", str(tmp_path))
+    assert code == 0
+    assert json.loads(out)["directory"] == str(tmp_path)
+
+
+def test_a_report_that_cannot_be_written_is_told_before_anything_starts(invoke: Invoke, tmp_path: Path) -> None:
+    code, _, err = invoke("demo", "--headless", "--report", str(tmp_path))
+    assert (code, err) == (2, f"error: --report {tmp_path}: it cannot be written\n")
+
+
+def test_an_unreachable_kafka_at_the_default_address_says_what_to_do(invoke: Invoke) -> None:
+    for address, hinted in (("127.0.0.1:9092", True), ("127.0.0.1:1", False)):
+        code, _, err = invoke("flags", "list", "--timeout", "0.1", HAL9_KAFKA__BOOTSTRAP=address)
+        assert code == exits.UNREACHABLE
+        assert ("`eval $(hal9 stack env)`" in err) is hinted

@@ -186,14 +186,14 @@ def test_an_unknown_scope_of_a_rollback_is_refused_with_the_scopes_there_are(sco
         ("layers.kognitive=on", "did you mean layers.cognitive?"),
         ("percentage", "is not NAME=VALUE"),
         ("percentage=much", "percentage=much"),
-        ("percentage=150", "<= 100"),
+        ("percentage=150", "a number from 0 to 100"),
         ("twin=nan", "twin"),
-        ("error_threshold=2", "<= 1"),
+        ("error_threshold=2", "a number from 0 to 1"),
         ("enabled=perhaps", "on or off"),
         ("pins.k=nowhere", "flat or hierarchical"),
         ("reads.Not An Operation=flat", "reads"),
         ("pins=flat", "there is no flag"),
-        ("held=reflexive,tacticle", "tacticle"),
+        ("held=reflexive,tacticle", "tacticle is none of reflexive, "),
     ],
 )
 def test_a_wrong_flag_is_named_with_what_would_be_right(assignment: str, said: str) -> None:
@@ -218,3 +218,8 @@ def test_every_flag_is_listed_with_its_meaning() -> None:
     assert {name.split(".", maxsplit=1)[0] for name in found} == set(Flags.__struct_fields__)
     assert found["pins.k"][0] == "flat"
     assert all(meaning for _, meaning in found.values())
+
+
+def test_a_flag_is_set_once() -> None:
+    with pytest.raises(ConfigError, match="percentage is given twice"):
+        changed(Flags(), ["percentage=10", "percentage=11"])

@@ -99,7 +99,9 @@ def test_left_out_ones_stay_in_all_counts_and_what_is_written_is_a_sample() -> N
     comparer = Comparer(0, book, RuleBook(), 2_000, Twins("hal9", book, RuleBook(), judged))
     written = []
     for position in range(300):
-        entry = Entry(position, b"n", Key("n", 0, 0, None), Request(f"id-{position}", "ask", 10_000, None, []), b"")
+        entry = Entry(
+            position, b"n", Key("n", 0, 0, None), Request(f"id-{position}", "ask", 10_000, None, []), b"", 100.0, 0
+        )
         entry.owner, entry.epoch = FLAT, 4
         comparer.expect(entry, HIERARCHICAL, 0)
         result = Result(True, None, pack({"x": position, "y": 1}), 1)
