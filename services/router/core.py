@@ -277,6 +277,7 @@ class RouterCore:
                 entry.course = Course.BOTH
                 return  # beside the dispatch to the owner, which counts
             entry.epoch, entry.owner, entry.course = found.epoch, other(found.primary), Course.ELSEWHERE
+            self.handover.missed(entry)
         else:
             self.handover.release(entry)
             entry.epoch, entry.owner = found.epoch, found.primary

@@ -6,7 +6,7 @@ from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.control.route import PinFilter, Route, Spans
 from schemas.base import System
 from schemas.state import Marker
-from services.router.entry import Course, Entry
+from services.router.entry import Entry
 from services.router.keybook import Key
 
 ASKED = -1
@@ -61,8 +61,6 @@ class Handover:
             return
         for entry in in_flight:
             known, key = entry.known, entry.key
-            if entry.course is Course.ELSEWHERE:
-                continue  # not at the owner: it goes there, if at all, when nothing of its key before it waits
             if entry.away not in (None, ASKED) or known is None or key is None or self._last_moved(known) != self.epoch:
                 continue
             if entry.away is None:
@@ -88,6 +86,16 @@ class Handover:
     def _asked(self, entry: Entry) -> None:
         if entry.away is None and entry.key is not None:
             entry.away = ASKED
+            self._away[entry.key] = self._away.get(entry.key, 0) + 1
+
+    def missed(self, entry: Entry) -> None:
+        """An entry was restored from a record after the marker that moved its key: it is away all the same."""
+        if entry.known is not None and self.after_seal(entry.known) > entry.epoch:
+            self._away_from(entry, self.after_seal(entry.known))
+
+    def _away_from(self, entry: Entry, epoch: int) -> None:
+        if entry.away is None and entry.key is not None:
+            entry.away = epoch
             self._away[entry.key] = self._away.get(entry.key, 0) + 1
 
     def release(self, entry: Entry) -> None:
