@@ -122,6 +122,7 @@ class Status(Struct, frozen=True, kw_only=True, omit_defaults=True):
     copied: Annotated[dict[str, int], Meta(description="migrator: records copied so far, per source system")] = {}
     quarantined: Count = 0
     handing_over: Annotated[dict[int, HandOver], Meta(description="migrator: per partition that has not settled")] = {}
+    holding: Annotated[list[str], Meta(description="orchestrator: why the plan does not go on")] = []
     leaving: Annotated[bool, Meta(description="a clean stop has begun: the last heartbeat")] = False
 
 

@@ -178,7 +178,7 @@ def status(
 ) -> None:
     """Show phase, step, percentages, hand-over, services."""
     import asyncio
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from hal9.cli.results import show_line, show_one
 
@@ -196,7 +196,8 @@ def status(
             while True:
                 await asyncio.sleep(_REFRESH_S)
                 before, found = found, look()
-                if found != before:
+                # Why it holds has figures that change all the time.
+                if replace(found, holding=[]) != replace(before, holding=[]):
                     show_line(asdict(found), output, _line(found))
 
     perform(work(), None if watch else timeout, settings.kafka.wait_s)
@@ -229,7 +230,7 @@ def _line(found: "Progress") -> str:
     parts = [
         f"{found.standing}{': ' + found.reason if found.reason else ''}",
         f"epoch {found.epoch}",
-        found.step or "no step yet",
+        f"{found.step or 'no step yet'}{''.join(f' ({why})' for why in found.holding)}",
         f"{found.intended:g} % intended, {found.effective:g} % effective",
         f"marked {found.acknowledged}/{found.partitions}, settled {found.settled}/{found.partitions}",
         *(f"partition {partition} {what}" for partition, what in list(found.hand_over.items())[:_SHOWN]),

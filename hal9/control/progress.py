@@ -20,6 +20,7 @@ class Progress:
         effective: the same by what each partition has settled, averaged over them: what is on its way is with its old
             owner still.
         acknowledged: partitions whose router is at the newest epoch.
+        holding: why the plan does not go on, as its orchestrator says.
         settled: partitions that have handed over in the newest epoch.
         hand_over: what each of the others waits for, and for how long it has.
         backfilled: percentage of the keys that hierarchical holds, in the partition that has the least.
@@ -32,6 +33,7 @@ class Progress:
     epoch: int
     phase: Phase | None
     step: str
+    holding: list[str]
     intended: Percentage
     effective: float
     partitions: int
@@ -72,6 +74,7 @@ def progress(state: ControlState, alive: Sequence[Status], partitions: int) -> P
         epoch=state.epoch,
         phase=state.phase,
         step=_step(state),
+        holding=next((s.holding for s in alive if s.holding), []) if standing == "running" else [],
         intended=state.route.percentage,
         effective=effective(state, partitions),
         partitions=partitions,

@@ -35,7 +35,8 @@ def said(record: AnyControl, state: ControlState) -> str | None:
             text = f"epoch {state.epoch}: {share(record.percentage)} to hierarchical{shadowed}"
         case Rollback():
             back = f"of layer {record.scope['layer']}" if record.scope else f"to {share(state.route.percentage)}"
-            text = f"epoch {state.epoch}: ROLLBACK {back} by {_who(record.actor)}, {record.trigger}: {record.reason}"
+            why = f"{record.trigger}: {record.reason}" if record.reason else record.trigger
+            text = f"epoch {state.epoch}: ROLLBACK {back} by {_who(record.actor)}, {why}"
         case Pin():
             text = f"epoch {state.epoch}: {len(record.keys)} neurons pinned where they are ({record.reason})"
         case SetFlags():

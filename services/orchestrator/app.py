@@ -24,6 +24,8 @@ from schemas.telemetry import Status
 from services.orchestrator.orchestrator import SERVICE, Orchestrator, Ports
 from services.orchestrator.sight import Sight
 
+_SAID_MOST, _SAID = 4, 512
+"""Reasons for not going on that a heartbeat tells, and characters of each."""
 _log = logger("orchestrator")
 
 
@@ -73,7 +75,8 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         control.listen(lambda _offset, _outcome: orchestrator.wake())
 
         def status() -> Status:
-            return Status(instance=instance, service=SERVICE, at_ms=clock.now_ms())
+            held = [why[:_SAID] for why in orchestrator.holding[:_SAID_MOST]]
+            return Status(instance=instance, service=SERVICE, at_ms=clock.now_ms(), holding=held)
 
         routes = service_routes(metrics, blind) | {"/walk": lambda: _walk(control, orchestrator)}
         await closing.enter_async_context(HttpServer(settings.http, routes))

@@ -117,3 +117,9 @@ def test_a_preview_says_what_would_come_and_leaves_everything_as_it_is() -> None
     preview(state, settled(1, 2))
     preview(state, settled(0, 1))
     assert repr((state, state.ids, state.settled, state.journal, state.refusals, state.history)) == before
+
+
+def test_a_plan_that_does_not_go_on_says_why() -> None:
+    alive = [Status(instance="o", service="orchestrator", at_ms=0, holding=["fewer than 300 requests"])]
+    assert progress(state_of(start()), alive, 2).holding == ["fewer than 300 requests"]
+    assert progress(state_of(start(), rollback(0)), alive, 2).holding == []
