@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 
 from hal9 import plans
 from hal9.connection import reach_kafka
-from hal9.control.log import ControlFollower, ControlWriter, following
+from hal9.control.log import ControlFollower, ControlWriter, Listener, following
 from hal9.control.plan import Plan
-from hal9.control.reducer import ControlState
+from hal9.control.reducer import ControlState, Outcome
 from hal9.errors import ConfigError
 from hal9.heartbeat import Heartbeat, instance_name
 from hal9.http import HttpServer, Reply, service_routes
@@ -17,6 +17,7 @@ from hal9.log.reading import Reader
 from hal9.log.supervision import until_first
 from hal9.service import run
 from hal9.settings import Settings
+from hal9.telemetry.families import INTERVENTIONS
 from hal9.telemetry.logs import configure_logs, logger
 from hal9.telemetry.metrics import Metrics
 from hal9.topics import Topics
@@ -52,6 +53,17 @@ def walk_ms(state: ControlState) -> int | None:
     return entries[0].at_ms if entries else None
 
 
+def interventions(metrics: Metrics) -> Listener:
+    """Counts what people decide while this process lives: they are user@machine, services are instances."""
+    counter = metrics.counter(INTERVENTIONS)
+
+    def heard(_offset: int, outcome: Outcome) -> None:
+        if outcome.verdict == "accepted" and outcome.record is not None and "@" in outcome.record.actor:
+            counter.inc()
+
+    return heard
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Run until `stop` is set. Raises Unreachable, ConfigError, or what ended it."""
     plan = first_plan(settings)
@@ -73,6 +85,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         ports = Ports(control.state, writer.append, lambda: sight.evidence, blind, metrics, clock)
         orchestrator = Orchestrator(instance, plan, topics.partitions, ports)
         control.listen(lambda _offset, _outcome: orchestrator.wake())
+        control.listen(interventions(metrics))
 
         def status() -> Status:
             held = [why[:_SAID] for why in orchestrator.holding[:_SAID_MOST]]
