@@ -30,7 +30,7 @@ class MemoryRedis:
         if stored != expected:
             return stored
         self._before.append({key: dict(held) if (held := self.hashes.get(key)) else None for key in keys})
-        for at, key in enumerate(keys[1:]):
+        for at, key in enumerate(keys[2:]):
             version, unit = _bytes(arguments[4 + 2 * at]), _bytes(arguments[5 + 2 * at])
             held = self.hashes.setdefault(key, {})
             if "version" in held and int(held["version"]) >= int(version):
@@ -40,7 +40,8 @@ class MemoryRedis:
                 held.pop("unit", None)
             else:
                 held["unit"] = unit
-        self.hashes.setdefault(keys[0], {}).update({field: position, f"{field}#validity": validity})
+        self.hashes.setdefault(keys[0], {})[field] = position
+        self.hashes.setdefault(keys[1], {})[field] = position + b";" + validity
         return position
 
     def forget(self, calls: int) -> int:

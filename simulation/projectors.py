@@ -11,7 +11,7 @@ from hal9 import wire
 from hal9.log.validity import Validity
 from hal9.testing.memory import MemoryLogs
 from schemas.base import HIERARCHICAL, Tree, encode
-from services.migrator.projection import Batch, Projection, applied_key, unit_key
+from services.migrator.projection import Batch, Projection, applied_key, unit_key, validity_key
 from simulation.applied import is_odd
 from simulation.history import CHANGES, REPLICA, Violation
 from simulation.memory_redis import MemoryRedis
@@ -98,7 +98,8 @@ class Projectors:
         return True
 
     def _ask(self, reader: Reader) -> None:
-        stored, validity = self.redis.hmget(applied_key(reader.partition), [reader.log, f"{reader.log}#validity"])
+        stored = self.redis.hmget(applied_key(reader.partition), [reader.log])[0]
+        validity = self.redis.hmget(validity_key(reader.partition), [reader.log])[0]
         reader.projection = Projection(reader.partition, reader.log, TOPIC_ID, self._judge(reader.log))
         reader.projection.start((stored or b"").decode(), (validity or b"").decode())
 

@@ -460,7 +460,7 @@ def _redis_versions(patch: Patch) -> None:
 
     def any_version(self: MemoryRedis, keys: Sequence[str], arguments: Sequence[str | bytes | int]) -> bytes:
         if (self.hmget(keys[0], [str(arguments[0])])[0] or b"") == str(arguments[1]).encode():
-            for key in keys[1:]:
+            for key in keys[2:]:
                 self.hashes.pop(key, None)
         return evaluate(self, keys, arguments)
 

@@ -1,8 +1,8 @@
 """Units into Redis: one fenced call per batch of a partition; a replay, a zombie or a lost reply changes nothing.
 
 Pure. A call carries the position of its topic as it was read from Redis, and is refused when another one stands
-there; then the reader seeks to that. Each key is set only if its version is newer. `<topic>#validity` beside the
-position holds what a reader that starts there must know of the log before it.
+there; then the reader seeks to that. Each key is set only if its version is newer. A hash of its own holds what a
+reader that starts at a position must know of the log before it, with that position.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ from schemas.base import encode
 SCRIPT = """
 local stored = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 if stored ~= ARGV[2] then return stored end
-for i = 2, #KEYS do
-  local at = 5 + (i - 2) * 2
+for i = 3, #KEYS do
+  local at = 5 + (i - 3) * 2
   local version = redis.call('HGET', KEYS[i], 'version')
   if not version or tonumber(version) < tonumber(ARGV[at]) then
     redis.call('HSET', KEYS[i], 'version', ARGV[at])
@@ -29,10 +29,12 @@ for i = 2, #KEYS do
     end
   end
 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3], ARGV[1] .. '#validity', ARGV[4])
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3] .. ';' .. ARGV[4])
 return ARGV[3]
 """
-"""KEYS: applied hash, unit hashes. ARGV: topic, position as read, position after, validity, then (version, unit) each.
+"""KEYS: applied hash, validity hash, unit hashes.
+ARGV: topic, position as read, position after, validity, then (version, unit) each.
 
 Returns the position that stands there now: equal to ARGV[3] if the batch was applied.
 """
@@ -46,6 +48,11 @@ def unit_key(partition: int, key: str) -> str:
 def applied_key(partition: int) -> str:
     """Where the positions of a partition lie."""
     return f"hal9:{{{partition}}}:applied"
+
+
+def validity_key(partition: int) -> str:
+    """Where it lies what a reader must know that starts at those positions."""
+    return f"hal9:{{{partition}}}:validity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +87,10 @@ class Projection:
         self.stored, self.next_offset = stored, 0
         self.validity = self.fresh()
         identity, _, offset = stored.rpartition(":")
-        if identity == self.topic_id and offset.isdecimal():
+        at, _, saved = validity.partition(";")
+        if identity == self.topic_id and offset.isdecimal() and at == stored:
             try:
-                self.validity.restore(validity)
+                self.validity.restore(saved)
             except Poison:
                 self.validity = self.fresh()
                 return 0
@@ -110,7 +118,7 @@ class Projection:
         arguments: list[str | bytes | int] = [self.topic, self.stored, position, self.validity.saved(after)]
         for version, unit in newest.values():
             arguments += [version, unit]
-        return Batch([applied_key(self.partition), *newest], arguments, position)
+        return Batch([applied_key(self.partition), validity_key(self.partition), *newest], arguments, position)
 
     def replied(self, batch: Batch, answer: bytes | None) -> bool:
         """What came of a call: True if it was applied. If not (a lost reply: None), ask Redis again what it has."""

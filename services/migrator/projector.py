@@ -26,7 +26,7 @@ from hal9.settings import Settings
 from hal9.telemetry.logs import logger
 from hal9.topics import Topics, topic_id
 from schemas.base import HIERARCHICAL
-from services.migrator.projection import SCRIPT, Projection, applied_key
+from services.migrator.projection import SCRIPT, Projection, applied_key, validity_key
 
 LOGS = ("units.replica", "units.changes")
 BATCH = 500
@@ -163,12 +163,12 @@ class Projector:
     async def _seek(self, at: TopicPartition) -> None:
         """Begin, or begin again, where Redis says."""
         log = self._topics.log(at.topic)
-        applied = applied_key(at.partition)
-        found = await self._call(self._redis.hmget, applied, [at.topic, f"{at.topic}#validity"])
-        if found is None or at not in self._assigned:
+        position = await self._call(self._redis.hmget, applied_key(at.partition), [at.topic])
+        known = await self._call(self._redis.hmget, validity_key(at.partition), [at.topic])
+        if position is None or known is None or at not in self._assigned:
             return
         projection = Projection(at.partition, at.topic, self._ids[log], self._judge(log))
-        stored, validity = found
+        (stored,), (validity,) = position, known
         offset = projection.start((stored or b"").decode(), (validity or b"").decode())
         self._projections[at] = projection
         self._cursors[at] = self._fetching.open(Cursor(at.topic, at.partition, offset))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from services.migrator.projection import SCRIPT, applied_key, unit_key
+from services.migrator.projection import SCRIPT, applied_key, unit_key, validity_key
 from simulation.memory_redis import MemoryRedis
 
 PARTITION = 978
@@ -31,7 +31,7 @@ def call(rng: Random, stored: dict[str, str]) -> tuple[list[str], list[str | byt
     arguments: list[str | bytes | int] = [topic, expected, f"id:{rng.randint(0, 99)}", rng.choice(["", "dmFsaWQ="])]
     for _ in names:
         arguments += [rng.randint(1, 12), rng.choice([b"", b"unit", bytes(range(256))])]
-    return [applied_key(PARTITION), *(unit_key(PARTITION, name) for name in names)], arguments
+    return [applied_key(PARTITION), validity_key(PARTITION), *(unit_key(PARTITION, name) for name in names)], arguments
 
 
 def test_the_same_calls_have_the_same_replies_and_leave_the_same_hashes(valkey: Any) -> None:
@@ -53,11 +53,11 @@ def test_the_same_calls_have_the_same_replies_and_leave_the_same_hashes(valkey: 
 
 
 def test_what_is_lost_is_the_last_calls_and_nothing_of_the_others() -> None:
-    memory, keys = MemoryRedis(), [applied_key(0), unit_key(0, "a")]
+    memory, keys = MemoryRedis(), [applied_key(0), validity_key(0), unit_key(0, "a")]
     assert memory.evaluate(keys, ["t", "", "id:1", "", 1, b"one"]) == b"id:1"
     assert memory.evaluate(keys, ["t", "id:1", "id:2", "", 2, b"two"]) == b"id:2"
     assert memory.forget(1) == 1
-    assert memory.hmget(keys[1], ["version", "unit"]) == [b"1", b"one"]
-    assert memory.hmget(keys[0], ["t"]) == [b"id:1"]
+    assert memory.hmget(keys[2], ["version", "unit"]) == [b"1", b"one"]
+    assert (memory.hmget(keys[0], ["t"]), memory.hmget(keys[1], ["t"])) == ([b"id:1"], [b"id:1;"])
     assert memory.forget(5) == 1
     assert memory.hashes == {}

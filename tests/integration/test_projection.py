@@ -14,7 +14,7 @@ from hal9.log.effects import Send
 from hal9.log.validity import Validity
 from schemas.base import HIERARCHICAL, encode
 from schemas.state import RouteMark, Seal
-from services.migrator.projection import SCRIPT, Projection, applied_key, unit_key
+from services.migrator.projection import SCRIPT, Projection, applied_key, unit_key, validity_key
 
 TOPIC, TOPIC_ID = "test-projection.units.replica", "id-1"
 PARTITION = 977
@@ -46,7 +46,7 @@ class Ground:
 
     def begin(self) -> int:
         """Start from what Redis has, as a successor does; the offset to read from."""
-        stored, validity = self.redis.hmget(applied_key(PARTITION), TOPIC, f"{TOPIC}#validity")
+        stored, validity = (self.redis.hget(key(PARTITION), TOPIC) for key in (applied_key, validity_key))
         self.projection = Projection(PARTITION, TOPIC, TOPIC_ID, Validity)
         return self.projection.start((stored or b"").decode(), (validity or b"").decode())
 
@@ -124,10 +124,20 @@ def test_a_flushed_redis_is_filled_again_from_the_beginning(ground: Ground) -> N
     assert (ground.unit("a")[0], ground.unit("b")[0]) == (1, 1)
 
 
+def test_a_position_without_what_must_be_known_there_is_not_gone_on_from(ground: Ground) -> None:
+    assert ground.apply(record(0, "a", 1, {"n": 1}))
+    before = ground.redis.hget(validity_key(PARTITION), TOPIC)
+    assert ground.apply(record(1, "a", 2, {"n": 2}))
+    ground.redis.hset(validity_key(PARTITION), TOPIC, before)
+    assert ground.begin() == 0
+    ground.redis.delete(validity_key(PARTITION))
+    assert ground.begin() == 0
+
+
 def test_a_topic_that_was_made_again_is_read_from_its_beginning(ground: Ground) -> None:
     assert ground.apply(record(0, "a", 1, {"n": 1}), record(1, "a", 2, {"n": 2}))
     other = Projection(PARTITION, TOPIC, "id-2", Validity)
-    stored, validity = ground.redis.hmget(applied_key(PARTITION), TOPIC, f"{TOPIC}#validity")
+    stored, validity = (ground.redis.hget(key(PARTITION), TOPIC) for key in (applied_key, validity_key))
     assert other.start(stored.decode(), validity.decode()) == 0
     ground.projection = other
     assert ground.apply(record(0, "a", 3, {"n": 3}))
