@@ -11,7 +11,8 @@ from hal9.log.effects import PartitionCore
 from schemas.base import FLAT, HIERARCHICAL, Tree
 from services.migrator.config import MigratorConfig
 from services.migrator.core import MigratorCore
-from services.router.core import RouterConfig, RouterCore
+from services.router.config import RouterConfig
+from services.router.core import RouterCore
 from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection, ProtectionPolicy
 from simulation.applied import AppliedHandler, mapped

@@ -36,6 +36,7 @@ from services.router.identities import Identities, Known
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.passed import Passed
+from services.router.reading import Reading
 from services.router.returned import Returned
 from simulation.memory_redis import MemoryRedis
 
@@ -342,7 +343,7 @@ def _aligned_reads(patch: Patch) -> None:
 @_rule("reads-in-order", "reads")
 def _reads_in_order(patch: Patch) -> None:
     """A read that was asked for elsewhere in vain goes to its owner when nothing of its key waits any more."""
-    patch(RouterCore, "_freed", lambda *_: True)
+    patch(Reading, "_freed", lambda *_: True)
 
 
 @_rule("missing-kept", "reads")

@@ -19,7 +19,8 @@ from schemas.base import encode
 from schemas.reports import DivergenceKind
 from schemas.telemetry import Outcome, Status
 from services.router.breaker import BreakerPolicy, State
-from services.router.core import RouterConfig, RouterCore
+from services.router.config import RouterConfig
+from services.router.core import RouterCore
 from services.router.load import LoadPolicy
 from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection, ProtectionPolicy

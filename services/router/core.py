@@ -5,12 +5,10 @@ ends in an answer; what was read from `dispatched` up to the own claim is what a
 are those of `Router` in the model, method by method.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from hal9 import wire
-from hal9.compare import RuleBook
 from hal9.control.reducer import ControlState
 from hal9.errors import Poison
 from hal9.keys import MAX_KEY_BYTES, is_mark, key_error
@@ -21,6 +19,7 @@ from schemas.base import HIERARCHICAL, SYSTEMS, System, encode, other
 from schemas.state import Claim
 from services.router import headers
 from services.router.comparison import MAX_PAIRS, Comparer, Report, judged
+from services.router.config import RouterConfig
 from services.router.deadlines import Deadlines
 from services.router.entry import Course, Entry, Result
 from services.router.handover import Handover
@@ -29,10 +28,8 @@ from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.load import Load
 from services.router.misplaced import Moved, Moves
-from services.router.outcomes import OutcomeBook
 from services.router.passed import Passed
-from services.router.protection import Protection
-from services.router.reading import UNALIGNED, Extra, Reading
+from services.router.reading import Extra, Reading
 from services.router.returned import Returned
 from services.router.shadowing import Shadowing
 from services.router.twins import Twins
@@ -41,24 +38,6 @@ METADATA_BYTES = 3900
 PRESSED = 0.75
 """Share of the requests in flight that a partition may have, above which nothing is shadowed."""
 RESPONSES: dict[str, System] = {f"responses.{s}": s for s in SYSTEMS}
-
-
-@dataclass(frozen=True, slots=True)
-class RouterConfig:
-    """Plain values; `unique` makes ids of claims (randomness comes from outside)."""
-
-    migration: str
-    partitions: int
-    instance: str
-    unique: Callable[[], str]
-    book: OutcomeBook
-    limits: wire.Limits = field(default_factory=wire.Limits)
-    requests_topic: str = "hal9.requests"
-    id_window_ms: float = 60_000
-    id_window_bytes: int = 16 * 1024 * 1024
-    rules: RuleBook = field(default_factory=RuleBook)
-    comparison_grace_ms: float = 2_000
-    protection: Protection = field(default_factory=Protection)
 
 
 class RouterCore:
@@ -87,17 +66,17 @@ class RouterCore:
         twins = Twins(config.migration, config.book, config.rules, judged)
         self.comparer = Comparer(partition, config.book, config.rules, config.comparison_grace_ms, twins)
         self.shadowing = Shadowing(self._gate)
-        self.reading = Reading(self.protection, config.book)
         self.load = Load(config.protection.policy.load, config.protection.budget)
         self._keys = KeyBook(config.migration, partition, config.partitions)
         self._validity = Validity()
         self._claim = b""
         self._control: ControlState | None = None
-        self._next = dict.fromkeys(self.reads, 0)
+        self.positions = dict.fromkeys(self.reads, 0)
         self._answers_next = self._answers_end = 0
         self._deadlines = Deadlines()
         self._rejections: dict[int, Entry] = {}
         self.returned = Returned()
+        self.reading = Reading(self)
 
     def __repr__(self) -> str:
         return (
@@ -130,8 +109,8 @@ class RouterCore:
             self.marked = self.epoch
         positions = {log: committed.get(log, Commit(EARLIEST)).offset for log in self.reads}
         positions["dispatched"] = restore.offset
-        self._next = {log: max(offset, 0) for log, offset in positions.items()}
-        self._passed = Passed({log: self._next[log] for log in RESPONSES})
+        self.positions = {log: max(offset, 0) for log, offset in positions.items()}
+        self.passed = Passed({log: self.positions[log] for log in RESPONSES})
         self._claim = wire.CLAIM + self.config.unique().encode()
         self._send("dispatched", self._claim, encode(Claim(instance=self.config.instance)), [])
         return positions
@@ -158,7 +137,7 @@ class RouterCore:
             system = RESPONSES[log]
             for record in records:
                 self._response(system, record, now_ms)
-        self._next[log] = records[-1].offset + 1
+        self.positions[log] = records[-1].offset + 1
 
     def end(self, log: str, offset: int, now_ms: float) -> None:  # noqa: ARG002  the protocol's
         """The end of `responses` when the claim was read: read up to there, then serve."""
@@ -190,7 +169,7 @@ class RouterCore:
             if self._answered_before(entry):
                 entry.answered = True
             else:
-                self._reply(entry, "rejected", None, entry.rejected, now_ms)
+                self.reply(entry, "rejected", None, entry.rejected, now_ms)
         self._rejections.clear()
         self.handover.taken_over(self.in_flight.values())
         if self._control is not None:
@@ -249,10 +228,10 @@ class RouterCore:
         if not isinstance(entry, Entry):
             if isinstance(entry, Extra):
                 entry.entry.sending -= 1
-                self._passed.read_back()
+                self.passed.read_back()
             return
         entry.sending -= 1
-        self._passed.read_back()
+        self.passed.read_back()
         self.ledger.dispatched(entry, record.offset, now_ms)
         if self.returned and self.in_flight.get(entry.position) is entry and entry.course is not Course.ELSEWHERE:
             self.returned.read_back(entry)
@@ -260,7 +239,7 @@ class RouterCore:
             entry.dispatched_ms = now_ms
         if entry.rejected is not None and not entry.answered:
             self.load.rejecting -= 1
-            self._reply(entry, "rejected", None, entry.rejected, now_ms)
+            self.reply(entry, "rejected", None, entry.rejected, now_ms)
 
     def _restore(self, record: Record, now_ms: float) -> None:
         """A predecessor's record: what it dispatched, this incarnation has in flight."""
@@ -341,7 +320,7 @@ class RouterCore:
         self._deadlines.add(request.deadline_ms, position)
         if key in self.queues or self.handover.holds(key):
             self.queues.setdefault(key, []).append(entry)
-            self._pump(key)
+            self.pump(key)
         else:
             self._dispatch(entry, known)
 
@@ -397,11 +376,11 @@ class RouterCore:
         entry.value = None
         self.load.rejecting += 1
         entry.sending += 1
-        self._passed.sent()
+        self.passed.sent()
         written = headers.of_rejection(entry, self.partition, self.epoch, self.term)
         self._send("dispatched", entry.key, None, written, entry)
 
-    def _pump(self, key: bytes) -> None:
+    def pump(self, key: bytes) -> None:
         """Dispatch what waits for `key`, unless one of its requests is in flight from before a move of its bucket."""
         if self.handover.holds(key):
             return
@@ -416,14 +395,14 @@ class RouterCore:
         owner = self.handover.owner(known)
         entry.epoch, entry.owner = self.epoch, owner
         entry.primary = entry.shadowed = entry.shadow = None
-        if (self.protection.tripped or self.handover.route.reads) and self._elsewhere(entry, known, owner):
+        if (self.protection.tripped or self.handover.route.reads) and self.reading.elsewhere(entry, known, owner):
             return
         routed = known.shadow_bucket < self.handover.route.shadow_bound
         if (routed or self._gate.probing) and self._shadows(entry, other(owner), routed):
             self.comparer.expect(entry, other(owner), self.handover.route.twin_bound)
         self.in_flight[entry.position] = entry
         entry.sending += 1
-        self._passed.sent()
+        self.passed.sent()
         after_seal = self.handover.after_seal(known)
         written = headers.of_dispatch(entry, known, owner, self.partition, after_seal, self.term)
         self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, entry))
@@ -431,109 +410,6 @@ class RouterCore:
     def _shadows(self, entry: Entry, system: System, routed: bool) -> bool:
         pressed = self.load.open >= PRESSED * self.load.policy.count or len(self.comparer) >= MAX_PAIRS
         return self.shadowing.goes(system, entry.position, entry.request.deadline_ms, routed=routed, pressed=pressed)
-
-    # ------------------------------------------------------------------ reads beside the owner
-    def _elsewhere(self, entry: Entry, known: Key, owner: System) -> bool:
-        """Whether a request is a read that goes to the other system."""
-        course = self.reading.course(entry.request.operation, owner, self.handover.route.reads)
-        if course is None:
-            return False
-        entry.course = course
-        if course is Course.ALIGNED:
-            entry.owner = other(owner)
-        self._ask(entry, known, other(owner), wire.ALIGNED if course is Course.ALIGNED else wire.FALLBACK)
-        return True
-
-    def _ask(self, entry: Entry, known: Key, system: System, mark: str | None, token: object = None) -> None:
-        self.in_flight[entry.position] = entry
-        entry.sending += 1
-        self._passed.sent()
-        after_seal = self.handover.after_seal(known)
-        written = headers.of_read(entry, known, system, self.partition, after_seal, self.term, mark)
-        self.effects.sends.append(Send("dispatched", entry.key, entry.value, written, token or entry))
-
-    def _turn_late_reads(self, now_ms: float) -> None:
-        for entry in list(self.reading.due(self.in_flight.values(), now_ms)):
-            self._turn(entry, now_ms)
-        if self.queues:
-            for entry, system in self.reading.held_up(self.queues.values(), self.in_flight.values(), now_ms):
-                self._ask_beside(entry, system, now_ms)
-
-    def _turn(self, entry: Entry, now_ms: float) -> None:
-        """A read was not answered for a part of its time: another system is asked, too or instead."""
-        known, asked = entry.known, entry.owner
-        if known is None or asked is None:
-            return
-        if entry.course in (Course.ALIGNED, Course.ELSEWHERE):
-            if not self._freed(entry):
-                return
-            if not self.reading.was_refused(entry):
-                missed = asked if entry.course is Course.ALIGNED else other(asked)
-                self.config.book.answered(missed, entry.epoch, "timeout", now_ms - entry.received_ms, now_ms)
-            self._ask_owner(entry, known, now_ms)
-        elif self.reading.may_fall_back(asked):
-            entry.course = Course.BOTH
-            self._ask(entry, known, other(asked), wire.FALLBACK, Extra(entry))
-
-    def _ask_beside(self, entry: Entry, system: System, now_ms: float) -> None:
-        """A read that waits for its key, which `system` holds up, is asked for at the other system meanwhile."""
-        if entry.known is None or entry.key is None:
-            return
-        self._unqueue(entry, entry.key)
-        self.reading.elsewhere(entry, now_ms)
-        entry.epoch, entry.owner = self.epoch, system
-        entry.primary = entry.shadowed = entry.shadow = None
-        self._ask(entry, entry.known, other(system), wire.FALLBACK)
-
-    def _ask_owner(self, entry: Entry, known: Key, now_ms: float) -> None:
-        self.reading.turned(entry, now_ms)
-        entry.epoch, entry.owner = self.epoch, self.handover.owner(known)
-        self._ask(entry, known, entry.owner, None)
-
-    def _freed(self, entry: Entry) -> bool:
-        """Whether a read may go to its owner: nothing of its key before it waits, or waited at a predecessor."""
-        self.handover.release(entry)
-        if entry.key is None:
-            return True
-        self._pump(entry.key)
-        return not self.handover.holds(entry.key) and entry.position < self._next["requests"]
-
-    def _unserved(self, entry: Entry, known: Key, system: System, offset: int, now_ms: float) -> None:
-        """`system` said at `offset` that it does not serve a read: the owner is asked as soon as it may be."""
-        self.returned.add(entry, system, offset)
-        if self._freed(entry):
-            self._ask_owner(entry, known, now_ms)
-        else:
-            self.reading.refused(entry)
-
-    def _refused(self, system: System, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
-        """Whether the system asked first does not serve an aligned read: the owner is asked at once.
-
-        If that system is the owner by now (the layer of the key was learnt), the refusal says nothing of what it owes.
-        """
-        if response.error not in UNALIGNED or entry.known is None:
-            return False
-        if entry.course is Course.ALIGNED:
-            self._unserved(entry, entry.known, system, record.offset, now_ms)
-            return True
-        return wire.header(record.headers, wire.ALIGNED) is not None
-
-    def _fall_back(self, system: System, record: Record, response: wire.Response, now_ms: float) -> None:
-        """The other system answered a read from what it holds; an error counts only if nothing is missing there."""
-        entry = self.in_flight.get(response.position)
-        if entry is None or entry.owner != other(system) or entry.course not in (Course.BOTH, Course.ELSEWHERE):
-            return
-        current = wire.number(record.headers, wire.STALE_VERSIONS) == 0
-        if response.status != "ok" and (not current or response.error in UNALIGNED):
-            if entry.course is Course.ELSEWHERE and entry.known is not None:
-                self._unserved(entry, entry.known, system, record.offset, now_ms)
-            return
-        self._report(self.comparer.abandon(entry, now_ms))
-        asked = entry.owner if entry.course is Course.BOTH else None
-        self.config.book.fell_back(system, asked, entry.epoch, now_ms - entry.received_ms, now_ms)
-        entry.course, entry.owner, entry.response_offset = Course.FELL_BACK, system, record.offset
-        code = response.error.decode("utf-8", "replace") if response.error is not None else None
-        self._reply(entry, response.status, record.value, code, now_ms, headers.of_fallback(record))
 
     # ------------------------------------------------------------------ answers
     def _response(self, system: System, record: Record, now_ms: float) -> None:
@@ -550,7 +426,7 @@ class RouterCore:
             return
         if response.role != b"primary":
             if response.role == b"fallback":
-                self._fall_back(system, record, response, now_ms)
+                self.reading.answered(system, record, response, now_ms)
             else:
                 self._shadow(system, response, Result.of(response, record.value), now_ms)
             return
@@ -561,16 +437,16 @@ class RouterCore:
             return
         entry.response_offset = record.offset
         if entry.shadow is not None and response.status != "timeout":
-            self._report(self.comparer.primary(entry, Result.of(response, record.value), now_ms))
+            self.report(self.comparer.primary(entry, Result.of(response, record.value), now_ms))
         code = response.error.decode("utf-8", "replace") if response.error is not None else None
-        self._reply(entry, response.status, record.value, code, now_ms)
+        self.reply(entry, response.status, record.value, code, now_ms)
 
     def _not_his(self, system: System, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
         """Whether the system asked says that another is to be asked."""
         if response.status == wire.MOVED:
             self._gave_back(entry, response, record.offset)
             return True
-        return response.error is not None and self._refused(system, entry, response, record, now_ms)
+        return response.error is not None and self.reading.unaligned(system, entry, response, record, now_ms)
 
     def _gave_back(self, entry: Entry, response: wire.Response, offset: int) -> None:
         """Its layer stays at flat: once nothing of its key is at hierarchical any more, it goes there."""
@@ -594,14 +470,14 @@ class RouterCore:
                 queue.append(entry)
                 queue.sort(key=lambda e: e.position)
         for key in dict.fromkeys(e.key for e in taken if e.key is not None):
-            self._pump(key)
+            self.pump(key)
 
     def _shadow(self, system: System, response: wire.Response, result: Result, now_ms: float) -> None:
         if self.shadowing.probes:
             self.shadowing.answered(system, response)
-        self._report(self.comparer.shadow(system, response, result, now_ms))
+        self.report(self.comparer.shadow(system, response, result, now_ms))
 
-    def _reply(
+    def reply(
         self,
         entry: Entry,
         status: str,
@@ -610,6 +486,7 @@ class RouterCore:
         now_ms: float,
         told: Headers = (),
     ) -> None:
+        """Answer a request; `told` are headers beside those of every answer."""
         written = headers.of_answer(entry, status, error)
         if told:
             written += told
@@ -639,11 +516,12 @@ class RouterCore:
         key = entry.key
         if key is None or key not in self.queues:
             return
-        self._unqueue(entry, key)
+        self.unqueue(entry, key)
         if key in self.queues:
-            self._pump(key)
+            self.pump(key)
 
-    def _unqueue(self, entry: Entry, key: bytes) -> None:
+    def unqueue(self, entry: Entry, key: bytes) -> None:
+        """Out of the queue of its key."""
         left = [e for e in self.queues[key] if e is not entry]
         if left:
             self.queues[key] = left
@@ -664,12 +542,12 @@ class RouterCore:
         self._send("dispatched", wire.MARKER + b"%d" % self.epoch, encode(marker), [(wire.TERM, b"%d" % self.term)])
         self.handover.mark_away(self.in_flight.values())
         for key in list(self.queues):
-            self._pump(key)
+            self.pump(key)
 
     def _settled(self, state: ControlState) -> list[Entry]:
         """Requests that settled without an answer, to be dispatched again."""
         taken = self.handover.take_back(self.in_flight, state)
-        early = [e for e in taken if e.course is Course.ELSEWHERE and e.position >= self._next["requests"]]
+        early = [e for e in taken if e.course is Course.ELSEWHERE and e.position >= self.positions["requests"]]
         for entry in early:  # reads of a predecessor: requests before them may not have been read again yet
             self.in_flight[entry.position] = entry
             self.reading.refused(entry)
@@ -699,11 +577,10 @@ class RouterCore:
         for position in self._deadlines.due(now_ms):
             entry = self.ledger.entries.get(position)
             if entry is not None and not entry.answered and entry.rejected is None:
-                self._report(self.comparer.abandon(entry, now_ms))
-                self._reply(entry, "timeout", None, "deadline", now_ms)
-        if self.reading.looks(self.load.open, now_ms):
-            self._turn_late_reads(now_ms)
-        self._report(self.comparer.expire(now_ms))
+                self.report(self.comparer.abandon(entry, now_ms))
+                self.reply(entry, "timeout", None, "deadline", now_ms)
+        self.reading.tick(self.load.open, now_ms)
+        self.report(self.comparer.expire(now_ms))
         self.identities.expire(now_ms)
         self.ledger.forget(now_ms)
 
@@ -711,13 +588,13 @@ class RouterCore:
         """See `Ledger`; what a successor must know of `dispatched` rides with its position."""
         if self.phase != "serve":
             return {}
-        passed = self._passed.at({log: self._next[log] for log in RESPONSES})
+        passed = self.passed.at({log: self.positions[log] for log in RESPONSES})
         waiting = [entry for queue in self.queues.values() for entry in queue]
-        found = {"requests": Commit(self.ledger.requests(self._next["requests"], waiting))}
+        found = {"requests": Commit(self.ledger.requests(self.positions["requests"], waiting))}
         for log, system in RESPONSES.items():
-            offset = self.moves.held(log, self.ledger.responses(system, min(passed[log], self._next[log])))
+            offset = self.moves.held(log, self.ledger.responses(system, min(passed[log], self.positions[log])))
             found[log] = Commit(self.returned.first(system, offset, self.ledger.unacked))
-        dispatched = self.ledger.dispatches(self._next["dispatched"])
+        dispatched = self.ledger.dispatches(self.positions["dispatched"])
         metadata = f"{self.ledger.answers(self._answers_next, waiting)};{self._validity.saved(dispatched)}"
         if len(metadata) <= METADATA_BYTES:
             found["dispatched"] = Commit(dispatched, metadata)
@@ -732,7 +609,8 @@ class RouterCore:
         return self.phase == "serve" and not (self.load.open or self.ledger.unacked or self.moves)
 
     # ------------------------------------------------------------------ sends
-    def _report(self, divergences: Iterable[Report]) -> None:
+    def report(self, divergences: Iterable[Report]) -> None:
+        """Write down what two answers differ in."""
         for key, value in divergences:
             self._send("divergences", key, value, [])
 

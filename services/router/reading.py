@@ -7,12 +7,20 @@ from what it holds: because the owner's breaker is not closed, because the owner
 to the deadline, or because the read has waited so long for its key to be handed over.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
+from hal9 import wire
+from hal9.log.effects import Effects, Headers, Record, Send
 from schemas.base import System, other
+from services.router import headers
+from services.router.comparison import Comparer, Report
+from services.router.config import RouterConfig
 from services.router.entry import Course, Entry
-from services.router.outcomes import OutcomeBook
-from services.router.protection import Protection
+from services.router.handover import Handover
+from services.router.keybook import Key
+from services.router.passed import Passed
+from services.router.returned import Returned
 
 YOUNG_MS = 50
 """Requests in flight for less are not looked at: while nothing is wrong all are."""
@@ -20,6 +28,40 @@ LOOKED_AT_PER_MS = 50
 """With very many in flight they are looked at less often than at every tick: it must not cost what they need."""
 UNALIGNED = frozenset({b"not-held", b"not-read-only", b"not-reached"})
 """Why a system does not answer a read beside the owner: the owner is asked then."""
+
+
+class Partition(Protocol):
+    """What they share with the requests that go to their owner: a core."""
+
+    partition: int
+    config: RouterConfig
+    effects: Effects
+    term: int
+    in_flight: dict[int, Entry]
+    queues: dict[bytes, list[Entry]]
+    positions: dict[str, int]
+    handover: Handover
+    comparer: Comparer
+    passed: Passed
+    returned: Returned
+
+    def pump(self, key: bytes) -> None:
+        """Dispatch what waits for `key`, if it may be."""
+        ...
+
+    def unqueue(self, entry: Entry, key: bytes) -> None:
+        """Out of the queue of its key."""
+        ...
+
+    def reply(
+        self, entry: Entry, status: str, value: bytes | None, error: str | None, now_ms: float, told: Headers = ()
+    ) -> None:
+        """Answer a request; `told` are headers beside those of every answer."""
+        ...
+
+    def report(self, divergences: Iterable[Report]) -> None:
+        """Write down what two answers differ in."""
+        ...
 
 
 class Extra:
@@ -34,25 +76,31 @@ class Extra:
 class Reading:
     """Of one partition."""
 
-    def __init__(self, protection: Protection, book: OutcomeBook) -> None:
-        self._protection, self._after = protection, protection.policy.fallback_after
+    def __init__(self, partition: Partition) -> None:
+        self._of, self._book = partition, partition.config.book
+        self._protection = partition.config.protection
+        self._after = self._protection.policy.fallback_after
         self._due: dict[int, float] = {}
         """When a read that was turned from one system to the other is due again."""
         self._refused: set[int] = set()
         """Reads that the other system does not serve, and that may not go to their owner yet."""
-        self._book = book
         self._look_ms = 0.0
 
-    def looks(self, in_flight: int, now_ms: float) -> bool:
-        """Whether it is time to ask what is `due`, of so many."""
-        if now_ms < self._look_ms:
+    # ------------------------------------------------------------------ which way a request goes at first
+    def elsewhere(self, entry: Entry, known: Key, owner: System) -> bool:
+        """Whether a request is a read that goes to the other system."""
+        course = self._course(entry.request.operation, owner)
+        if course is None:
             return False
-        self._look_ms = now_ms + in_flight / LOOKED_AT_PER_MS
+        entry.course = course
+        if course is Course.ALIGNED:
+            entry.owner = other(owner)
+        self._ask(entry, known, other(owner), wire.ALIGNED if course is Course.ALIGNED else wire.FALLBACK)
         return True
 
-    def course(self, operation: str, owner: System, reads: Mapping[str, System]) -> Course | None:
-        """Which way a request goes (None: to the owner); `reads`: who serves an operation, by the route."""
-        protection, named = self._protection, reads.get(operation)
+    def _course(self, operation: str, owner: System) -> Course | None:
+        """None: to the owner, as every request that is no read."""
+        protection, named = self._protection, self._of.handover.route.reads.get(operation)
         if operation not in protection.read_only:
             self._book.reads_ignored += named is not None
             return None
@@ -61,11 +109,38 @@ class Reading:
             return Course.ALIGNED
         return Course.ELSEWHERE if owner in tripped and other(owner) not in tripped else None
 
-    def may_fall_back(self, system: System) -> bool:
+    def _may_fall_back(self, system: System) -> bool:
         """Whether the other system may be asked in its place."""
         return other(system) not in self._protection.tripped
 
-    def due(self, in_flight: Iterable[Entry], now_ms: float) -> Iterator[Entry]:
+    def _ask(self, entry: Entry, known: Key, system: System, mark: str | None, token: object = None) -> None:
+        core = self._of
+        core.in_flight[entry.position] = entry
+        entry.sending += 1
+        core.passed.sent()
+        after_seal = core.handover.after_seal(known)
+        written = headers.of_read(entry, known, system, core.partition, after_seal, core.term, mark)
+        core.effects.sends.append(Send("dispatched", entry.key, entry.value, written, token or entry))
+
+    # ------------------------------------------------------------------ reads that have had their time
+    def tick(self, in_flight: int, now_ms: float) -> None:
+        """Ask elsewhere for the reads that are due, if it is time to look for them among so many."""
+        if not self.looks(in_flight, now_ms):
+            return
+        for entry in list(self._late(self._of.in_flight.values(), now_ms)):
+            self._turn(entry, now_ms)
+        if self._of.queues:
+            for entry, system in self._held_up(now_ms):
+                self._ask_beside(entry, system, now_ms)
+
+    def looks(self, in_flight: int, now_ms: float) -> bool:
+        """Whether it is time to look for reads that are due."""
+        if now_ms < self._look_ms:
+            return False
+        self._look_ms = now_ms + in_flight / LOOKED_AT_PER_MS
+        return True
+
+    def _late(self, in_flight: Iterable[Entry], now_ms: float) -> Iterator[Entry]:
         """Reads whose system has had its time; they are in order of dispatch, so that the first young one ends it."""
         read_only = self._protection.read_only
         if not read_only or not (self._after or self._refused):
@@ -79,37 +154,99 @@ class Reading:
                 if late or entry.position in self._refused:
                     yield entry
 
-    def held_up(
-        self, queues: Iterable[Sequence[Entry]], in_flight: Iterable[Entry], now_ms: float
-    ) -> list[tuple[Entry, System]]:
+    def _held_up(self, now_ms: float) -> list[tuple[Entry, System]]:
         """Reads that have had their time waiting for their key to be handed over, and who holds it up."""
-        late = [entry for queue in queues for entry in self.due(queue, now_ms)]
+        late = [entry for queue in self._of.queues.values() for entry in self._late(queue, now_ms)]
         if not late:
             return []
-        holding = {e.key: e.owner for e in in_flight if e.away is not None}
+        holding = {e.key: e.owner for e in self._of.in_flight.values() if e.away is not None}
         found = [(entry, holding.get(entry.key)) for entry in late]
-        return [(entry, system) for entry, system in found if system is not None and self.may_fall_back(system)]
+        return [(entry, system) for entry, system in found if system is not None and self._may_fall_back(system)]
 
-    def elsewhere(self, entry: Entry, now_ms: float) -> None:
-        """The other system alone is asked from now on."""
-        entry.course = Course.ELSEWHERE
-        self._due[entry.position] = now_ms
+    def _turn(self, entry: Entry, now_ms: float) -> None:
+        """A read was not answered for a part of its time: another system is asked, too or instead."""
+        known, asked = entry.known, entry.owner
+        if known is None or asked is None:
+            return
+        if entry.course in (Course.ALIGNED, Course.ELSEWHERE):
+            if not self._freed(entry):
+                return
+            if entry.position not in self._refused:
+                missed = asked if entry.course is Course.ALIGNED else other(asked)
+                self._book.answered(missed, entry.epoch, "timeout", now_ms - entry.received_ms, now_ms)
+            self._ask_owner(entry, known, now_ms)
+        elif self._may_fall_back(asked):
+            entry.course = Course.BOTH
+            self._ask(entry, known, other(asked), wire.FALLBACK, Extra(entry))
 
-    def turned(self, entry: Entry, now_ms: float) -> None:
-        """The owner is asked from now on."""
-        entry.course = Course.TURNED
-        self._due[entry.position] = now_ms
+    def _ask_beside(self, entry: Entry, system: System, now_ms: float) -> None:
+        """A read that waits for its key, which `system` holds up, is asked for at the other system meanwhile."""
+        if entry.known is None or entry.key is None:
+            return
+        self._of.unqueue(entry, entry.key)
+        entry.course, self._due[entry.position] = Course.ELSEWHERE, now_ms
+        entry.epoch, entry.owner = self._of.handover.epoch, system
+        entry.primary = entry.shadowed = entry.shadow = None
+        self._ask(entry, entry.known, other(system), wire.FALLBACK)
+
+    def _ask_owner(self, entry: Entry, known: Key, now_ms: float) -> None:
+        entry.course, self._due[entry.position] = Course.TURNED, now_ms
         self._refused.discard(entry.position)
+        entry.epoch, entry.owner = self._of.handover.epoch, self._of.handover.owner(known)
+        self._ask(entry, known, entry.owner, None)
 
+    def _freed(self, entry: Entry) -> bool:
+        """Whether a read may go to its owner: nothing of its key before it waits, or waited at a predecessor."""
+        core = self._of
+        core.handover.release(entry)
+        if entry.key is None:
+            return True
+        core.pump(entry.key)
+        return not core.handover.holds(entry.key) and entry.position < core.positions["requests"]
+
+    # ------------------------------------------------------------------ what the system asked says
     def refused(self, entry: Entry) -> None:
         """The other system does not serve it: due at every tick until it is turned to its owner."""
         self._refused.add(entry.position)
 
-    def was_refused(self, entry: Entry) -> bool:
-        """Whether the other system said so."""
-        return entry.position in self._refused
-
     def left(self, entry: Entry) -> None:
-        """It is answered."""
+        """It is answered, or dispatched anew."""
         self._due.pop(entry.position, None)
         self._refused.discard(entry.position)
+
+    def unaligned(self, system: System, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
+        """Whether the system asked first does not serve an aligned read: the owner is asked at once.
+
+        If that system is the owner by now (the layer of the key was learnt), the refusal says nothing of what it owes.
+        """
+        if response.error not in UNALIGNED or entry.known is None:
+            return False
+        if entry.course is Course.ALIGNED:
+            self._unserved(entry, entry.known, system, record.offset, now_ms)
+            return True
+        return wire.header(record.headers, wire.ALIGNED) is not None
+
+    def answered(self, system: System, record: Record, response: wire.Response, now_ms: float) -> None:
+        """The other system answered a read from what it holds; an error counts only if nothing is missing there."""
+        entry = self._of.in_flight.get(response.position)
+        if entry is None or entry.owner != other(system) or entry.course not in (Course.BOTH, Course.ELSEWHERE):
+            return
+        current = wire.number(record.headers, wire.STALE_VERSIONS) == 0
+        if response.status != "ok" and (not current or response.error in UNALIGNED):
+            if entry.course is Course.ELSEWHERE and entry.known is not None:
+                self._unserved(entry, entry.known, system, record.offset, now_ms)
+            return
+        self._of.report(self._of.comparer.abandon(entry, now_ms))
+        asked = entry.owner if entry.course is Course.BOTH else None
+        self._book.fell_back(system, asked, entry.epoch, now_ms - entry.received_ms, now_ms)
+        entry.course, entry.owner, entry.response_offset = Course.FELL_BACK, system, record.offset
+        code = response.error.decode("utf-8", "replace") if response.error is not None else None
+        self._of.reply(entry, response.status, record.value, code, now_ms, headers.of_fallback(record))
+
+    def _unserved(self, entry: Entry, known: Key, system: System, offset: int, now_ms: float) -> None:
+        """`system` said at `offset` that it does not serve a read: the owner is asked as soon as it may be."""
+        self._of.returned.add(entry, system, offset)
+        if self._freed(entry):
+            self._ask_owner(entry, known, now_ms)
+        else:
+            self.refused(entry)

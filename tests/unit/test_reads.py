@@ -14,10 +14,10 @@ from hal9.backend.store import NOTHING, Held
 from hal9.testing.runtime import MemoryRuntime
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System
 from schemas.telemetry import Outcome
+from services.router.config import RouterConfig
 from services.router.core import RouterCore
 from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection
-from services.router.reading import Reading
 from simulation.applied import answered
 from simulation.stage import Stage, headers
 
@@ -452,6 +452,7 @@ def test_freshness_is_what_was_dispatched_and_is_not_shown(events: list[tuple[bo
 
 
 def test_very_many_requests_in_flight_are_looked_at_less_often() -> None:
-    reading = Reading(Protection(), OutcomeBook("r"))
+    book = OutcomeBook("r")
+    reading = RouterCore(0, RouterConfig(migration="m", partitions=1, instance="r", unique=str, book=book)).reading
     looks = {open_: sum(reading.looks(open_, base + at) for at in range(0, 10_000, 100)) for base, open_ in COUNTS}
     assert looks == {0: 100, 5_000: 100, 20_000: 25}
