@@ -38,6 +38,7 @@ from services.router.ledger import Ledger
 from services.router.passed import Passed
 from services.router.reading import Reading
 from services.router.returned import Returned
+from services.router.succession import Succession
 from simulation.memory_redis import MemoryRedis
 
 Patch = Callable[[type, str, Callable[..., Any]], None]
@@ -244,7 +245,7 @@ def _one_id(patch: Patch) -> None:
 @_rule("earlier-answers", "one-key")
 def _earlier_answers(patch: Patch) -> None:
     """A successor reads the answers that its predecessors gave before it serves."""
-    patch(RouterCore, "end", lambda self, _log, _offset, now_ms: self._serve(now_ms))
+    patch(Succession, "end", lambda self, _offset, now_ms: self._serve(now_ms))
 
 
 @_rule("low-watermark", "forced")
@@ -355,14 +356,14 @@ def _missing_kept(patch: Patch) -> None:
 @_rule("fallback-restored", "reads")
 def _fallback_restored(patch: Patch) -> None:
     """A successor of the router asks the owner for a read that was asked for elsewhere alone."""
-    restore = RouterCore._restore
+    dispatched = Succession.dispatched
 
-    def at_the_owner(self: RouterCore, record: Record, now_ms: float) -> None:
-        restore(self, record, now_ms)
-        for entry in self.in_flight.values():
+    def at_the_owner(self: Succession, record: Record, now_ms: float) -> None:
+        dispatched(self, record, now_ms)
+        for entry in self._of.in_flight.values():
             entry.course = Course.BOTH if entry.course is Course.ELSEWHERE else entry.course
 
-    patch(RouterCore, "_restore", at_the_owner)
+    patch(Succession, "dispatched", at_the_owner)
 
 
 @_rule("never-copied", "reads")

@@ -12,7 +12,7 @@ from hal9 import wire
 from hal9.control.reducer import ControlState
 from hal9.errors import Poison
 from hal9.keys import MAX_KEY_BYTES, is_mark, key_error
-from hal9.log.effects import EARLIEST, Commit, Effects, Headers, NoTracer, Record, Send, Tracer
+from hal9.log.effects import Commit, Effects, Headers, NoTracer, Record, Send, Tracer
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from schemas.base import HIERARCHICAL, SYSTEMS, System, encode, other
@@ -32,6 +32,7 @@ from services.router.passed import Passed
 from services.router.reading import Extra, Reading
 from services.router.returned import Returned
 from services.router.shadowing import Shadowing
+from services.router.succession import Succession
 from services.router.twins import Twins
 
 METADATA_BYTES = 3900
@@ -67,16 +68,17 @@ class RouterCore:
         self.comparer = Comparer(partition, config.book, config.rules, config.comparison_grace_ms, twins)
         self.shadowing = Shadowing(self._gate)
         self.load = Load(config.protection.policy.load, config.protection.budget)
-        self._keys = KeyBook(config.migration, partition, config.partitions)
-        self._validity = Validity()
+        self.keys = KeyBook(config.migration, partition, config.partitions)
+        self.validity = Validity()
         self._claim = b""
         self._control: ControlState | None = None
         self.positions = dict.fromkeys(self.reads, 0)
-        self._answers_next = self._answers_end = 0
-        self._deadlines = Deadlines()
-        self._rejections: dict[int, Entry] = {}
+        self.answers_next = 0
+        """Where the next answer lies on `responses`, or after it."""
+        self.deadlines = Deadlines()
         self.returned = Returned()
         self.reading = Reading(self)
+        self.succession = Succession(self)
 
     def __repr__(self) -> str:
         return (
@@ -97,18 +99,8 @@ class RouterCore:
     # ------------------------------------------------------------------ taking over
     def start(self, committed: Mapping[str, Commit], now_ms: float) -> Mapping[str, int]:  # noqa: ARG002  the protocol's
         """Claim `dispatched`; read it from the restore point."""
-        restore = committed.get("dispatched", Commit(EARLIEST))
-        answers, _, saved = restore.metadata.partition(";")
-        self._answers_next = int(answers) if answers.isdecimal() else 0
-        try:
-            self._validity.restore(saved)
-        except Poison:
-            restore, self._answers_next = Commit(EARLIEST), 0
-        if self._validity.marker is not None:
-            self.handover.adopt(self._validity.marker)
-            self.marked = self.epoch
-        positions = {log: committed.get(log, Commit(EARLIEST)).offset for log in self.reads}
-        positions["dispatched"] = restore.offset
+        positions = self.succession.start(committed)
+        self.marked = self.epoch
         self.positions = {log: max(offset, 0) for log, offset in positions.items()}
         self.passed = Passed({log: self.positions[log] for log in RESPONSES})
         self._claim = wire.CLAIM + self.config.unique().encode()
@@ -141,45 +133,17 @@ class RouterCore:
 
     def end(self, log: str, offset: int, now_ms: float) -> None:  # noqa: ARG002  the protocol's
         """The end of `responses` when the claim was read: read up to there, then serve."""
-        if offset <= self._answers_next:
-            self._serve(now_ms)
-        else:
-            self._answers_end = offset
-            self.effects.scan.append(("responses", self._answers_next, offset))
+        self.succession.end(offset, now_ms)
 
     def scanned(self, log: str, records: Sequence[Record], next_offset: int, now_ms: float) -> None:  # noqa: ARG002
         """Answers that predecessors gave."""
-        for record in records:
-            name = wire.text(record.headers, wire.ID)
-            if name is not None:
-                self.identities.answer(record.key, name, list(record.headers), record.value, now_ms)
-        self._answers_next = max(self._answers_next, next_offset)
-        if next_offset >= self._answers_end:
-            self._serve(now_ms)
+        self.succession.scanned(records, next_offset, now_ms)
 
-    def _serve(self, now_ms: float) -> None:
-        """In flight is what was validly dispatched and has no answer."""
+    def serve(self, now_ms: float) -> None:
+        """What predecessors left is known."""
         self.phase = "serve"
-        for entry in list(self.in_flight.values()):
-            if self._answered_before(entry):
-                self._settle(entry)
-                entry.answered = True
-                self._leave(entry)
-        for entry in self._rejections.values():
-            if self._answered_before(entry):
-                entry.answered = True
-            else:
-                self.reply(entry, "rejected", None, entry.rejected, now_ms)
-        self._rejections.clear()
-        self.handover.taken_over(self.in_flight.values())
         if self._control is not None:
             self.control(self._control, now_ms)
-
-    def _settle(self, entry: Entry) -> None:
-        """It holds nothing any more."""
-        self.load.open -= 1
-        self.load.bytes -= len(entry.value or b"")
-        entry.value = None
 
     def _table(self) -> Iterator[bytes | None]:
         """The keys of all requests in flight and waiting."""
@@ -188,31 +152,27 @@ class RouterCore:
         for key, queue in self.queues.items():
             yield from (key for entry in queue if entry.position not in self.in_flight)
 
-    def _answered_before(self, entry: Entry) -> bool:
-        known = self.identities.first(entry.key, entry.request.id)
-        return known is not None and known.headers is not None
-
     # ------------------------------------------------------------------ the dispatched log, as read back
     def _dispatched(self, record: Record, now_ms: float) -> None:
         if self.effects.restart is not None:
             return  # what follows a foreign claim is its writer's: nothing of it confirms an own record
-        kind = self._validity.feed(record)
+        kind = self.validity.feed(record)
         if kind == "claim":
             if record.key == self._claim:
                 self.term, self.phase = record.offset, "answers"
                 self.effects.ask_end.append("responses")
             elif self.term >= 0:
                 self.effects.restart = "another router claimed the partition"
-        elif kind == "marker" and self._validity.marker is not None:
-            self.marked = self._validity.epoch
+        elif kind == "marker" and self.validity.marker is not None:
+            self.marked = self.validity.epoch
             if self.phase != "claim":
                 self.effects.notes.append(("marker", {"epoch": self.marked}))
             else:
-                self.handover.adopt(self._validity.marker)
+                self.handover.adopt(self.validity.marker)
                 self.handover.mark_away(self.in_flight.values())
         elif kind == "data":
             if self.phase == "claim":
-                self._restore(record, now_ms)
+                self.succession.dispatched(record, now_ms)
             else:
                 self._confirm(record, now_ms)
 
@@ -241,51 +201,6 @@ class RouterCore:
             self.load.rejecting -= 1
             self.reply(entry, "rejected", None, entry.rejected, now_ms)
 
-    def _restore(self, record: Record, now_ms: float) -> None:
-        """A predecessor's record: what it dispatched, this incarnation has in flight."""
-        try:
-            found = wire.parse_dispatched(record)
-        except Poison as error:
-            self.effects.sends.append(quarantine("router", "dispatched", self.partition, record, error, now_ms))
-            return
-        entry = self.in_flight.get(found.position) or self._restored(found, record, now_ms)
-        if entry.key is not None and entry.known is not None:
-            self._keys.learn(entry.key, found.layer, found.layer_version)
-        if found.fallback and found.primary is not None:
-            if entry.owner is not None:
-                entry.course = Course.BOTH
-                return  # beside the dispatch to the owner, which counts
-            entry.epoch, entry.owner, entry.course = found.epoch, other(found.primary), Course.ELSEWHERE
-            self.handover.missed(entry)
-        else:
-            self.handover.release(entry)
-            entry.epoch, entry.owner = found.epoch, found.primary
-            entry.course = Course.ALIGNED if found.aligned else None
-        self.ledger.dispatched(entry, record.offset, now_ms)
-
-    def _restored(self, found: wire.Dispatched, record: Record, now_ms: float) -> Entry:
-        request = wire.Request(
-            id=found.id,
-            operation=found.operation,
-            deadline_ms=found.deadline_ms,
-            traceparent=found.traceparent,
-            passed_on=headers.of_user(record),
-            rejected=found.rejected,
-        )
-        known = self._keys.of(record.key) if record.key is not None and key_error(record.key) is None else None
-        entry = Entry(
-            found.position, record.key, known, request, record.value, now_ms, self._answers_next, found.rejected
-        )
-        self.identities.see(entry.key, found.id, found.position, now_ms)
-        if found.rejected is None:
-            self.load.open += 1
-            self.load.bytes += len(entry.value or b"")
-            self.in_flight[found.position] = entry
-            self._deadlines.add(found.deadline_ms, found.position)
-        else:
-            self._rejections[found.position] = entry
-        return entry
-
     # ------------------------------------------------------------------ requests
     def _request(self, record: Record, now_ms: float) -> None:
         position = record.offset
@@ -293,10 +208,10 @@ class RouterCore:
             return
         key = record.key
         request = wire.parse_request(record, self.config.requests_topic, self.partition, now_ms, self.config.limits)
-        known = self._keys.seen(key)
+        known = self.keys.seen(key)
         if known is None:
             key, known = self._unseen(key, request)
-        entry = Entry(position, key, known, request, record.value, now_ms, self._answers_next, request.rejected)
+        entry = Entry(position, key, known, request, record.value, now_ms, self.answers_next, request.rejected)
         first = self.identities.first(key, request.id)
         if first is not None and first.position != position:
             self._repeat(entry, first, now_ms)
@@ -317,7 +232,7 @@ class RouterCore:
             return
         self.load.open += 1
         self.load.bytes += len(entry.value or b"")
-        self._deadlines.add(request.deadline_ms, position)
+        self.deadlines.add(request.deadline_ms, position)
         if key in self.queues or self.handover.holds(key):
             self.queues.setdefault(key, []).append(entry)
             self.pump(key)
@@ -327,7 +242,7 @@ class RouterCore:
     def _unseen(self, key: bytes | None, request: wire.Request) -> tuple[bytes | None, Key | None]:
         """A key that was not asked for lately; None for one that is no neuron id."""
         if key is not None and key_error(key) is None:
-            return key, self._keys.of(key)
+            return key, self.keys.of(key)
         request.rejected = "bad-key"
         # Nobody writes a mark for a user; and out of a compressed batch comes a key that fits into no log.
         return (None if not key or is_mark(key) or len(key) > MAX_KEY_BYTES else key), None
@@ -387,9 +302,9 @@ class RouterCore:
         queue = self.queues.pop(key, ())
         for entry in queue:
             if entry.known is not None:  # one of them may know what was forgotten: all of them go to one system
-                self._keys.learn(key, entry.known.layer, entry.known.layer_version)
+                self.keys.learn(key, entry.known.layer, entry.known.layer_version)
         for entry in queue:
-            self._dispatch(entry, self._keys.of(key))
+            self._dispatch(entry, self.keys.of(key))
 
     def _dispatch(self, entry: Entry, known: Key) -> None:
         owner = self.handover.owner(known)
@@ -452,8 +367,8 @@ class RouterCore:
         """Its layer stays at flat: once nothing of its key is at hierarchical any more, it goes there."""
         if entry.key is None:
             return
-        self._keys.learn(entry.key, response.layer, response.layer_version)
-        entry.known = self._keys.of(entry.key)
+        self.keys.learn(entry.key, response.layer, response.layer_version)
+        entry.known = self.keys.of(entry.key)
         self.returned.add(entry, HIERARCHICAL, offset)
         del self.in_flight[entry.position]
         self.handover.gave_back(entry, self.in_flight.values())
@@ -506,9 +421,9 @@ class RouterCore:
             if entry.course is not Course.FELL_BACK:
                 owner = entry.owner or self.handover.owner(entry.known)
                 self.config.book.answered(owner, entry.epoch or self.epoch, status, now_ms - entry.received_ms, now_ms)
-        self._leave(entry)
+        self.leave(entry)
 
-    def _leave(self, entry: Entry) -> None:
+    def leave(self, entry: Entry) -> None:
         """Out of the table and of the queue of its key, which may go on."""
         if self.in_flight.get(entry.position) is entry:
             del self.in_flight[entry.position]
@@ -557,7 +472,7 @@ class RouterCore:
     def acked(self, send: Send, now_ms: float) -> None:
         """An answer is stored, or a request moved."""
         if send.log == "responses":
-            self._answers_next = max(self._answers_next, send.offset + 1)
+            self.answers_next = max(self.answers_next, send.offset + 1)
         if isinstance(send.token, Moved):
             self.moves.acked(send.token)
         elif isinstance(send.token, Entry):
@@ -574,7 +489,7 @@ class RouterCore:
         self.protection.tick(now_ms)
         self.shadowing.expire(now_ms)
         self.load.tick(len(self.ledger.unacked), next(iter(self.in_flight), None), self._table(), now_ms)
-        for position in self._deadlines.due(now_ms):
+        for position in self.deadlines.due(now_ms):
             entry = self.ledger.entries.get(position)
             if entry is not None and not entry.answered and entry.rejected is None:
                 self.report(self.comparer.abandon(entry, now_ms))
@@ -595,14 +510,14 @@ class RouterCore:
             offset = self.moves.held(log, self.ledger.responses(system, min(passed[log], self.positions[log])))
             found[log] = Commit(self.returned.first(system, offset, self.ledger.unacked))
         dispatched = self.ledger.dispatches(self.positions["dispatched"])
-        metadata = f"{self.ledger.answers(self._answers_next, waiting)};{self._validity.saved(dispatched)}"
+        metadata = f"{self.ledger.answers(self.answers_next, waiting)};{self.validity.saved(dispatched)}"
         if len(metadata) <= METADATA_BYTES:
             found["dispatched"] = Commit(dispatched, metadata)
         return found
 
     def forget(self) -> None:
         """Forget the keys seen, with their layers: nothing depends on it."""
-        self._keys.forget()
+        self.keys.forget()
 
     def idle(self) -> bool:
         """Nothing in flight, waiting or unacknowledged."""
