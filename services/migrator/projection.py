@@ -51,7 +51,7 @@ def applied_key(partition: int) -> str:
 
 
 def validity_key(partition: int) -> str:
-    """Where it lies what a reader must know that starts at those positions."""
+    """Where lies what a reader that starts at those positions must know."""
     return f"hal9:{{{partition}}}:validity"
 
 
