@@ -13,7 +13,6 @@ from hal9.compare.matcher import MAX_DEPTH, USUAL
 
 if TYPE_CHECKING:
     from hal9.compare.matcher import Node
-    from hal9.compare.rules import Tolerance
 
 MAX_BYTES = 16 * 1024
 MAX_LAYOUTS = 256
@@ -38,14 +37,16 @@ class Unlaid(Exception):
 class Layout:
     """Of all values of msgpack that are built like `value`, under the rules from `node` down. Raises Unlaid.
 
+    `relative`: how far floats may lie apart where no rule says it.
+
     Attributes:
         until_ms: when the first of the rules ends that hold now.
     """
 
     __slots__ = ("_built", "_equal", "_like", "_loose", "_unpack", "until_ms")
 
-    def __init__(self, value: bytes, node: "Node", within: "Tolerance", now_ms: float) -> None:
-        reading = _Reading(value, within, now_ms)
+    def __init__(self, value: bytes, node: "Node", relative: float, now_ms: float) -> None:
+        reading = _Reading(value, relative, now_ms)
         end = reading.value(0, node, 0, ignored=False)
         if end != len(value):
             raise Unlaid
@@ -79,7 +80,7 @@ class Layouts:
         layout = self._held.get((node, len(a))) if len(a) == len(b) else None
         return layout is not None and now_ms < layout.until_ms and layout.same(a, b)
 
-    def learn(self, node: "Node", value: bytes, within: "Tolerance", now_ms: float) -> None:
+    def learn(self, node: "Node", value: bytes, relative: float, now_ms: float) -> None:
         """A value was compared as a tree with one that says the same, and is as long."""
         if len(value) > MAX_BYTES:
             return
@@ -91,7 +92,7 @@ class Layouts:
             self._held.clear()
             self._missed.clear()
         try:
-            self._held[at] = Layout(value, node, within, now_ms)
+            self._held[at] = Layout(value, node, relative, now_ms)
         except (Unlaid, IndexError):
             self._held.pop(at, None)
 
@@ -99,9 +100,9 @@ class Layouts:
 class _Reading:
     """Walks a value once. `built`: the bits that say how it is built; `equal`: those that must not differ."""
 
-    def __init__(self, data: bytes, within: "Tolerance", now_ms: float) -> None:
+    def __init__(self, data: bytes, relative: float, now_ms: float) -> None:
         self.built, self.equal = bytearray(b"\xff" * len(data)), bytearray(b"\xff" * len(data))
-        self._data, self._within, self._now_ms = data, within, now_ms
+        self._data, self._relative, self._now_ms = data, relative, now_ms
         self.until_ms = inf
         self._close: list[tuple[int, str]] = []
 
@@ -175,13 +176,13 @@ class _Reading:
         """Whether floats here are close if `isclose` finds them so, and whether what is here is ignored."""
         rule = node.living(self._now_ms)
         if rule is None:
-            return self._within.relative >= USUAL, ignored
+            return self._relative >= USUAL, ignored
         if rule.action == "multiset":
             raise Unlaid
         if rule.until_ms is not None:
             self.until_ms = min(self.until_ms, rule.until_ms)
-        within = rule.tolerance if rule.action == "tolerance" else self._within
-        return within.relative >= USUAL, ignored or rule.action == "ignore"
+        relative = rule.tolerance.relative if rule.action == "tolerance" else self._relative
+        return relative >= USUAL, ignored or rule.action == "ignore"
 
     def _free(self, start: int, end: int, built: int, *, ignored: bool) -> None:
         """What is said here may be something else; `built` are the bits that may not."""

@@ -34,7 +34,7 @@ def differences(
         if left is not _OPAQUE:
             walk.compare(left, right, node, None, 0)
             if not walk.found and len(a) == len(b) and a[0] >= _TEXT_BELOW:
-                book.layouts.learn(node, a, book.tolerance, now_ms)
+                book.layouts.learn(node, a, book.tolerance.relative, now_ms)
             return walk.found
     rule = node.living(now_ms)
     if rule is not None and rule.action == "ignore":

@@ -58,7 +58,7 @@ def test_what_bytes_find_to_be_the_same_trees_do(
     book = parse(rules, "rules")
     value = msgpack.packb(made)
     try:
-        layout = Layout(value, book.matcher("answer", ""), book.tolerance, 0.0)
+        layout = Layout(value, book.matcher("answer", ""), book.tolerance.relative, 0.0)
     except Unlaid:
         return
     a, b = changed(value, first), changed(value, second)
@@ -93,14 +93,14 @@ def answer(**fields: object) -> bytes:
 )
 def test_other_values_of_the_same_form(a: bytes, b: bytes, same: bool) -> None:
     book = RuleBook()
-    layout = Layout(a, book.matcher("answer", ""), book.tolerance, 0.0)
+    layout = Layout(a, book.matcher("answer", ""), book.tolerance.relative, 0.0)
     assert layout.same(a, b) is same
     assert layout.same(b, a) is same
 
 
 def test_what_a_rule_ignores_may_be_anything_of_its_form() -> None:
     book = parse(RULES, "rules")
-    layout = Layout(answer(t=1), book.matcher("answer", ""), book.tolerance, 0.0)
+    layout = Layout(answer(t=1), book.matcher("answer", ""), book.tolerance.relative, 0.0)
     assert layout.same(answer(t=2), answer(t=3))
     assert not layout.same(answer(t=2), answer(t=3, n=4)[: len(answer(t=2))])
     assert not layout.same(answer(t=1, n=8), answer(t=2, n=7))
@@ -110,7 +110,7 @@ def test_what_a_rule_ignores_may_be_anything_of_its_form() -> None:
 def test_floats_are_close_where_their_rule_allows_it(name: str, same: bool) -> None:
     book = parse(RULES, "rules")
     a, b = answer(**{name: [1.0]}), answer(**{name: [math.nextafter(1.0, 2.0)]})
-    layout = Layout(a, book.matcher("answer", ""), book.tolerance, 0.0)
+    layout = Layout(a, book.matcher("answer", ""), book.tolerance.relative, 0.0)
     assert layout.same(a, b) is same
     assert layout.same(a, a)
 
@@ -128,7 +128,7 @@ def test_floats_are_close_where_their_rule_allows_it(name: str, same: bool) -> N
 def test_what_cannot_be_read_is_not_the_same(field: str, was: bytes, bad: bytes) -> None:
     book = parse(RULES, "rules")
     a, b = (answer(ok=True, t="x", f=f) for f in (1.0, math.nextafter(1.0, 2.0)))
-    layout = Layout(a, book.matcher("answer", ""), book.tolerance, 0.0)
+    layout = Layout(a, book.matcher("answer", ""), book.tolerance.relative, 0.0)
     named = msgpack.packb(field) + was
     assert named in a
     assert layout.same(a, b)
@@ -146,13 +146,13 @@ def test_what_cannot_be_read_is_not_the_same(field: str, was: bytes, bad: bytes)
 def test_bytes_that_say_too_little_have_no_layout(value: bytes) -> None:
     book = RuleBook()
     with pytest.raises((Unlaid, IndexError)):
-        Layout(value, book.matcher("answer", ""), book.tolerance, 0.0)
+        Layout(value, book.matcher("answer", ""), book.tolerance.relative, 0.0)
 
 
 def test_lists_without_order_are_for_trees() -> None:
     book = parse('rules:\n  - {path: "w", multiset: true}', "rules")
     with pytest.raises(Unlaid):
-        Layout(answer(), book.matcher("answer", ""), book.tolerance, 0.0)
+        Layout(answer(), book.matcher("answer", ""), book.tolerance.relative, 0.0)
 
 
 def test_a_layout_ends_with_the_first_of_its_rules() -> None:
@@ -168,7 +168,7 @@ def test_a_layout_ends_with_the_first_of_its_rules() -> None:
 
 def test_a_tolerance_below_that_of_the_last_bits_is_for_trees() -> None:
     book = RuleBook(tolerance=Tolerance(1e-12, 0.0))
-    layout = Layout(answer(f=1.0), book.matcher("answer", ""), book.tolerance, 0.0)
+    layout = Layout(answer(f=1.0), book.matcher("answer", ""), book.tolerance.relative, 0.0)
     assert not layout.same(answer(f=1.0), answer(f=math.nextafter(1.0, 2.0)))
     assert layout.same(answer(f=1.5), answer(f=1.5))
 
