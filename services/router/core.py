@@ -2,7 +2,7 @@
 
 Guarantees (DESIGN section 7): a request that changes state is in flight at one system only; every accepted request
 ends in an answer; what was read from `dispatched` up to the own claim is what a successor continues with. The rules
-are those of `Router` in the model, method by method.
+are those of `Router` in the model, method by method; `Succession`, `Admission` and `Reading` have some of them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,19 +11,20 @@ from typing import ClassVar
 from hal9 import wire
 from hal9.control.reducer import ControlState
 from hal9.errors import Poison
-from hal9.keys import MAX_KEY_BYTES, is_mark, key_error
+from hal9.keys import is_mark
 from hal9.log.effects import Commit, Effects, Headers, NoTracer, Record, Send, Tracer
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from schemas.base import HIERARCHICAL, SYSTEMS, System, encode, other
 from schemas.state import Claim
 from services.router import headers
+from services.router.admission import Admission
 from services.router.comparison import MAX_PAIRS, Comparer, Report, judged
 from services.router.config import RouterConfig
 from services.router.deadlines import Deadlines
 from services.router.entry import Course, Entry, Result
 from services.router.handover import Handover
-from services.router.identities import Identities, Known
+from services.router.identities import Identities
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.load import Load
@@ -59,7 +60,6 @@ class RouterCore:
         """Epoch of the newest marker read back."""
         self.in_flight: dict[int, Entry] = {}
         self.queues: dict[bytes, list[Entry]] = {}
-        self.repeated = 0
         self.handover = Handover(config.migration, partition, config.partitions)
         self.ledger = Ledger(config.id_window_ms)
         self.moves = Moves(config.partitions)
@@ -77,6 +77,7 @@ class RouterCore:
         """Where the next answer lies on `responses`, or after it."""
         self.deadlines = Deadlines()
         self.returned = Returned()
+        self.admission = Admission(self)
         self.reading = Reading(self)
         self.succession = Succession(self)
 
@@ -210,15 +211,15 @@ class RouterCore:
         request = wire.parse_request(record, self.config.requests_topic, self.partition, now_ms, self.config.limits)
         known = self.keys.seen(key)
         if known is None:
-            key, known = self._unseen(key, request)
+            key, known = self.admission.unseen(key, request)
         entry = Entry(position, key, known, request, record.value, now_ms, self.answers_next, request.rejected)
         first = self.identities.first(key, request.id)
         if first is not None and first.position != position:
-            self._repeat(entry, first, now_ms)
+            self.admission.repeat(entry, first, now_ms)
             return
         # Whether an expired one may be rejected only its own partition knows: an earlier copy may have been executed.
         if known is not None and known.misplaced_to is not None and request.rejected in (None, "expired"):
-            self._move(entry, known.misplaced_to, record)
+            self.admission.move(entry, known.misplaced_to, record)
             return
         self.ledger.read(entry)
         if first is None:
@@ -226,9 +227,9 @@ class RouterCore:
         if request.traceparent is not None or self._traced:
             self._trace(entry)
         if self.load.crowd is not None and request.rejected is None:
-            self._refuse_if_crowded(entry)
+            self.admission.refuse_if_crowded(entry)
         if request.rejected is not None or known is None or key is None:
-            self._reject(entry)
+            self.admission.reject(entry)
             return
         self.load.open += 1
         self.load.bytes += len(entry.value or b"")
@@ -239,20 +240,6 @@ class RouterCore:
         else:
             self._dispatch(entry, known)
 
-    def _unseen(self, key: bytes | None, request: wire.Request) -> tuple[bytes | None, Key | None]:
-        """A key that was not asked for lately; None for one that is no neuron id."""
-        if key is not None and key_error(key) is None:
-            return key, self.keys.of(key)
-        request.rejected = "bad-key"
-        # Nobody writes a mark for a user; and out of a compressed batch comes a key that fits into no log.
-        return (None if not key or is_mark(key) or len(key) > MAX_KEY_BYTES else key), None
-
-    def _refuse_if_crowded(self, entry: Entry) -> None:
-        cause = self.load.refuses(entry.key)
-        if cause is not None:
-            entry.rejected = entry.request.rejected = "overload"
-            self.config.book.refused(cause)
-
     def _trace(self, entry: Entry) -> None:
         request = entry.request
         given = request.traceparent
@@ -261,39 +248,6 @@ class RouterCore:
         )
         if request.passed_on and not headers.same_trace(given, request.traceparent):
             request.passed_on = [h for h in request.passed_on if h[0] != wire.TRACESTATE]
-
-    def _repeat(self, entry: Entry, first: Known, now_ms: float) -> None:
-        """One id is one request: a repeat gets the answer of the first, now or when it is there."""
-        self.repeated += 1
-        if first.headers is None:
-            return
-        self.ledger.read(entry)
-        entry.answered, entry.value = True, None
-        self.ledger.unacked[entry.position] = entry
-        self.load.bytes += len(first.value or b"")
-        if first.gone:
-            self._send("responses", entry.key, None, headers.of_answer(entry, "timeout", "answer-gone"), entry)
-        else:
-            self._send("responses", entry.key, first.value, first.headers, entry)
-        self.ledger.forget(now_ms)
-
-    def _move(self, entry: Entry, partition: int, record: Record) -> None:
-        """A request on the wrong partition goes to the right one, its id and deadline fixed first."""
-        self.ledger.read(entry)
-        entry.answered = True
-        self.ledger.unacked[entry.position] = entry
-        self.load.bytes += len(entry.value or b"")
-        moved = [*headers.of_user(record), *headers.fixed(entry.request)]
-        self.effects.sends.append(Send("requests", entry.key, entry.value, moved, entry, partition))
-
-    def _reject(self, entry: Entry) -> None:
-        """A rejection is first a record in `dispatched`, so that no successor dispatches what was rejected."""
-        entry.value = None
-        self.load.rejecting += 1
-        entry.sending += 1
-        self.passed.sent()
-        written = headers.of_rejection(entry, self.partition, self.epoch, self.term)
-        self._send("dispatched", entry.key, None, written, entry)
 
     def pump(self, key: bytes) -> None:
         """Dispatch what waits for `key`, unless one of its requests is in flight from before a move of its bucket."""
@@ -450,7 +404,7 @@ class RouterCore:
         self.protection.control(state)
         if self.phase != "serve":
             return
-        self._queue_again(self._settled(state))
+        self._queue_again(self.reading.settled(self.handover.take_back(self.in_flight, state)))
         marker = self.handover.advance(state)
         if marker is None:
             return
@@ -458,15 +412,6 @@ class RouterCore:
         self.handover.mark_away(self.in_flight.values())
         for key in list(self.queues):
             self.pump(key)
-
-    def _settled(self, state: ControlState) -> list[Entry]:
-        """Requests that settled without an answer, to be dispatched again."""
-        taken = self.handover.take_back(self.in_flight, state)
-        early = [e for e in taken if e.course is Course.ELSEWHERE and e.position >= self.positions["requests"]]
-        for entry in early:  # reads of a predecessor: requests before them may not have been read again yet
-            self.in_flight[entry.position] = entry
-            self.reading.refused(entry)
-        return [entry for entry in taken if entry not in early]
 
     # ------------------------------------------------------------------ time, acknowledgements, commits
     def acked(self, send: Send, now_ms: float) -> None:

@@ -7,7 +7,7 @@ from what it holds: because the owner's breaker is not closed, because the owner
 to the deadline, or because the read has waited so long for its key to be handed over.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from hal9 import wire
@@ -83,7 +83,7 @@ class Reading:
         self._due: dict[int, float] = {}
         """When a read that was turned from one system to the other is due again."""
         self._refused: set[int] = set()
-        """Reads that the other system does not serve, and that may not go to their owner yet."""
+        """Reads that the other system does not serve: due at every tick until they may go to their owner."""
         self._look_ms = 0.0
 
     # ------------------------------------------------------------------ which way a request goes at first
@@ -204,11 +204,19 @@ class Reading:
         core.pump(entry.key)
         return not core.handover.holds(entry.key) and entry.position < core.positions["requests"]
 
-    # ------------------------------------------------------------------ what the system asked says
-    def refused(self, entry: Entry) -> None:
-        """The other system does not serve it: due at every tick until it is turned to its owner."""
-        self._refused.add(entry.position)
+    def settled(self, taken: Sequence[Entry]) -> list[Entry]:
+        """Of requests that settled without an answer, those that may be dispatched again: the others stay in flight.
 
+        Before a read that a predecessor asked for elsewhere lie requests that may not have been read again yet.
+        """
+        read = self._of.positions["requests"]
+        early = [entry for entry in taken if entry.course is Course.ELSEWHERE and entry.position >= read]
+        for entry in early:
+            self._of.in_flight[entry.position] = entry
+            self._refused.add(entry.position)
+        return [entry for entry in taken if entry not in early]
+
+    # ------------------------------------------------------------------ what the system asked says
     def left(self, entry: Entry) -> None:
         """It is answered, or dispatched anew."""
         self._due.pop(entry.position, None)
@@ -249,4 +257,4 @@ class Reading:
         if self._freed(entry):
             self._ask_owner(entry, known, now_ms)
         else:
-            self.refused(entry)
+            self._refused.add(entry.position)
