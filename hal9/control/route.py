@@ -184,7 +184,7 @@ class Spans:
     def moved(self, before: Route, after: Route, epoch: int, salt: str) -> "Spans":
         """What a marker of `epoch` makes of it: buckets, prefixes and keys whose owner differs moved in `epoch`."""
         spans = self.moved_in(before, after, epoch, salt, None)
-        for layer in {*before.held, *after.held, *self.layers}:
+        for layer in sorted({*before.held, *after.held, *self.layers}):
             spans.layers[layer] = self.layers.get(layer, self).moved_in(before, after, epoch, salt, layer)
         return spans
 
@@ -192,10 +192,10 @@ class Spans:
         """`moved` for keys of one layer, or of none that is known."""
         one, two = before.bound_in(layer), after.bound_in(layer)
         spans = self.raised(min(one, two), max(one, two), epoch)
-        for prefix in {*before.prefixes, *after.prefixes, *self.prefixes}:
+        for prefix in sorted({*before.prefixes, *after.prefixes, *self.prefixes}):
             one, two = before.bound_of(prefix, layer), after.bound_of(prefix, layer)
             spans.prefixes[prefix] = self._steps(prefix).raised(min(one, two), max(one, two), epoch)
-        for key in {*before.pins, *after.pins, *self.keys}:
+        for key in sorted({*before.pins, *after.pins, *self.keys}):
             bucket = bucket_of(salt, key.encode())
             same = before.owner(bucket, key, layer) == after.owner(bucket, key, layer)
             spans.keys[key] = self.at(bucket, key) if same else epoch
@@ -204,17 +204,17 @@ class Spans:
     def lost(self, route: Route, system: System, epoch: int, salt: str) -> "Spans":
         """What a seal of `epoch` makes of it: buckets, prefixes and keys that `system` does not own in `route`."""
         spans = self.lost_in(route, system, epoch, salt, None)
-        for layer in {*route.held, *self.layers}:
+        for layer in sorted({*route.held, *self.layers}):
             spans.layers[layer] = self.layers.get(layer, self).lost_in(route, system, epoch, salt, layer)
         return spans
 
     def lost_in(self, route: Route, system: System, epoch: int, salt: str, layer: str | None) -> "Spans":
         """`lost` for keys of one layer, or of none that is known."""
         spans = self.raised(*_foreign(route.bound_in(layer), system), epoch)
-        for prefix in {*route.prefixes, *self.prefixes}:
+        for prefix in sorted({*route.prefixes, *self.prefixes}):
             bound = route.bound_of(prefix, layer)
             spans.prefixes[prefix] = self._steps(prefix).raised(*_foreign(bound, system), epoch)
-        for key in {*route.pins, *self.keys}:
+        for key in sorted({*route.pins, *self.keys}):
             bucket = bucket_of(salt, key.encode())
             held = self.at(bucket, key)
             spans.keys[key] = held if route.owner(bucket, key, layer) == system else max(held, epoch)
