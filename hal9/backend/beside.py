@@ -85,9 +85,9 @@ class Beside:
         if changes:
             self.shadows.last_change[key] = request.position
 
-    def executed(self, key: bytes, position: int, now_ms: float) -> None:
-        """The store shows what the request at `position` made of `key`."""
-        self.freshness.applied(key, position)
+    def executed(self, key: bytes, position: int, now_ms: float, own: int = 0) -> None:
+        """The store shows what the request at `position` made of `key`; `own`: by an own change of that number."""
+        self.freshness.applied(key, position, own)
         if self.reads.waiting:
             self._read(self.reads.applied(key, position), now_ms)
 

@@ -331,7 +331,7 @@ class BackendCore:
         self._answer(task, executed, held, self.own.sent)
         if request.twin:
             self.beside.twin(request, task.key, task.value, current, executed)
-        self.beside.executed(task.key, request.position, now_ms)
+        self.beside.executed(task.key, request.position, now_ms, self.own.sent)
 
     def _give_up(self, task: Task, current: Held, layer: str, now_ms: float) -> None:
         """What was to be made is of a layer that stays at flat: it is not made, but the key is of that layer now.
@@ -396,6 +396,7 @@ class BackendCore:
         while self._marks and self._marks[0][1].route.epoch in self.validity.seals:
             self._marks.popleft()
         held = [*([next(iter(self._undone))] if self._undone else []), *(offset for offset, _ in self._marks)]
+        self.beside.freshness.proven(self.own.verified)
         if (missing := self.beside.freshness.oldest()) is not None:
             held.append(missing)  # so that a successor knows what its store does not show
         position = min(held, default=self._next["dispatched"])

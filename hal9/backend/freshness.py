@@ -21,6 +21,8 @@ class Freshness:
         self._missing: dict[bytes, deque[_Missing]] = {}
         self._offsets: dict[int, float] = {}
         """Offset on `dispatched` -> when it was dispatched, in order."""
+        self._unproven: deque[tuple[int, int]] = deque()
+        """(number of an own change, offset): what the store shows and the log, perhaps, does not."""
 
     def __repr__(self) -> str:
         return f"<Freshness: {len(self._missing)} keys behind, from {self.oldest()}>"
@@ -30,20 +32,27 @@ class Freshness:
         self._missing.setdefault(key, deque()).append((position, offset, at_ms))
         self._offsets[offset] = at_ms
 
-    def applied(self, key: bytes, position: int) -> None:
-        """The store shows what the request at `position` made of `key`."""
+    def applied(self, key: bytes, position: int, own: int = 0) -> None:
+        """The store shows what the request at `position` made of `key`; `own`: by an own change of that number."""
         missing = self._missing.get(key)
         if missing is None:
             return
         # Dispatched again after a hand-over, a position is there twice, behind greater ones at worst.
         kept = deque(m for m in missing if m[0] > position)
         for found in missing:
-            if found[0] <= position:
+            if found[0] <= position and own:
+                self._unproven.append((own, found[1]))
+            elif found[0] <= position:
                 self._offsets.pop(found[1], None)
         if kept:
             self._missing[key] = kept
         else:
             del self._missing[key]
+
+    def proven(self, own: int) -> None:
+        """Own changes up to that number were read back: a successor finds them."""
+        while self._unproven and self._unproven[0][0] <= own:
+            self._offsets.pop(self._unproven.popleft()[1], None)
 
     def newest(self, key: bytes) -> int | None:
         """The greatest missing position of a key; None if its state is the newest one."""

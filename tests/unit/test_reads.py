@@ -428,6 +428,17 @@ def test_a_system_refuses_what_may_change_its_state_and_what_it_never_held() -> 
     assert Read(KEY, request, b"", 0, held=NOTHING).refusal({"read"}) == "not-held"
 
 
+def test_what_a_system_made_is_missing_to_its_successor_until_it_was_read_back() -> None:
+    freshness = Freshness()
+    freshness.dispatched(KEY, 3, 10, 0.0)
+    freshness.applied(KEY, 3, own=1)
+    assert (freshness.stale(KEY, 5.0), freshness.oldest()) == ((0, 0), 10)
+    freshness.proven(0)
+    assert freshness.oldest() == 10
+    freshness.proven(1)
+    assert freshness.oldest() is None
+
+
 EVENTS = st.lists(st.tuples(st.booleans(), st.sampled_from((b"a", b"b")), st.integers(0, 6)), max_size=40)
 
 
