@@ -1,10 +1,11 @@
-"""Requests that no system is asked for: repeats, those on the wrong partition, and rejections. Pure."""
+"""Requests that no system executes: repeats, those on the wrong partition, rejections, quarantined ones. Pure."""
 
 from typing import Protocol
 
 from hal9 import wire
 from hal9.keys import MAX_KEY_BYTES, is_mark, key_error
 from hal9.log.effects import Effects, Record, Send
+from schemas.base import System
 from services.router import headers
 from services.router.config import RouterConfig
 from services.router.entry import Entry
@@ -14,6 +15,15 @@ from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.load import Load
 from services.router.passed import Passed
+from services.router.returned import Returned
+
+QUARANTINED = "quarantined"
+"""What a system says of a key whose state it could not be given: true only until another system owns the key."""
+
+
+def status_of(rejected: str) -> str:
+    """The status of the answer to a request that was rejected with this code."""
+    return "error" if rejected == QUARANTINED else "rejected"
 
 
 class Partition(Protocol):
@@ -28,6 +38,11 @@ class Partition(Protocol):
     load: Load
     keys: KeyBook
     passed: Passed
+    returned: Returned
+
+    def leave(self, entry: Entry) -> None:
+        """Out of the table and of the queue of its key, which may go on."""
+        ...
 
 
 class Admission:
@@ -75,6 +90,20 @@ class Admission:
         core.load.bytes += len(entry.value or b"")
         moved = [*headers.of_user(record), *headers.fixed(entry.request)]
         core.effects.sends.append(Send("requests", entry.key, entry.value, moved, entry, partition))
+
+    def bar(self, entry: Entry, system: System, offset: int) -> None:
+        """`system` said at `offset` that the key is quarantined there: nobody executes the request from now on.
+
+        As with every rejection a record says so first. The response alone would not do: a router that was superseded
+        would forward it, while its successor asks the system that owns the key by then.
+        """
+        core = self._of
+        core.returned.add(entry, system, offset)
+        core.load.open -= 1
+        core.load.bytes -= len(entry.value or b"")
+        entry.rejected = QUARANTINED
+        core.leave(entry)
+        self.reject(entry)
 
     def reject(self, entry: Entry) -> None:
         """A rejection is first a record in `dispatched`, so that no successor dispatches what was rejected."""

@@ -18,7 +18,7 @@ from hal9.log.validity import Validity
 from schemas.base import HIERARCHICAL, SYSTEMS, System, encode, other
 from schemas.state import Claim
 from services.router import headers
-from services.router.admission import Admission
+from services.router.admission import QUARANTINED, Admission, status_of
 from services.router.comparison import MAX_PAIRS, Comparer, Report, judged
 from services.router.config import RouterConfig
 from services.router.deadlines import Deadlines
@@ -37,6 +37,7 @@ from services.router.succession import Succession
 from services.router.twins import Twins
 
 METADATA_BYTES = 3900
+_QUARANTINED = QUARANTINED.encode()
 PRESSED = 0.75
 """Share of the requests in flight that a partition may have, above which nothing is shadowed."""
 RESPONSES: dict[str, System] = {f"responses.{s}": s for s in SYSTEMS}
@@ -190,6 +191,8 @@ class RouterCore:
             if isinstance(entry, Extra):
                 entry.entry.sending -= 1
                 self.passed.read_back()
+                if entry.entry.rejected is not None:
+                    self._refuse(entry.entry, now_ms)
             return
         entry.sending -= 1
         self.passed.read_back()
@@ -198,9 +201,15 @@ class RouterCore:
             self.returned.read_back(entry)
         if entry.shadow is not None:
             entry.dispatched_ms = now_ms
-        if entry.rejected is not None and not entry.answered:
+        if entry.rejected is not None:
+            self._refuse(entry, now_ms)
+
+    def _refuse(self, entry: Entry, now_ms: float) -> None:
+        """Answer what was rejected, once all that was sent of it was read back, the rejection last."""
+        if not (entry.answered or entry.sending):
             self.load.rejecting -= 1
-            self.reply(entry, "rejected", None, entry.rejected, now_ms)
+            self.returned.read_back(entry)
+            self.reply(entry, status_of(entry.rejected or ""), None, entry.rejected, now_ms)
 
     # ------------------------------------------------------------------ requests
     def _request(self, record: Record, now_ms: float) -> None:
@@ -311,9 +320,13 @@ class RouterCore:
         self.reply(entry, response.status, record.value, code, now_ms)
 
     def _not_his(self, system: System, entry: Entry, response: wire.Response, record: Record, now_ms: float) -> bool:
-        """Whether the system asked says that another is to be asked."""
+        """Whether what the system asked says is no answer: another is to be asked, or nobody is."""
         if response.status == wire.MOVED:
             self._gave_back(entry, response, record.offset)
+            return True
+        if response.error == _QUARANTINED:
+            self.report(self.comparer.abandon(entry, now_ms))
+            self.admission.bar(entry, system, record.offset)
             return True
         return response.error is not None and self.reading.unaligned(system, entry, response, record, now_ms)
 
@@ -369,7 +382,7 @@ class RouterCore:
         if status == "rejected":
             self.config.book.rejected(now_ms)
         elif entry.known is not None:
-            self.load.open -= 1
+            self.load.open -= entry.rejected is None
             if entry.course is not None:
                 self.reading.left(entry)
             if entry.course is not Course.FELL_BACK:

@@ -15,6 +15,7 @@ from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from schemas.base import other
 from services.router import headers
+from services.router.admission import status_of
 from services.router.deadlines import Deadlines
 from services.router.entry import Course, Entry
 from services.router.handover import Handover
@@ -88,6 +89,8 @@ class Succession:
             core.effects.sends.append(quarantine("router", "dispatched", core.partition, record, error, now_ms))
             return
         entry = core.in_flight.get(found.position) or self._entry(found, record, now_ms)
+        if found.rejected is not None and entry.rejected is None:
+            self._barred(entry, found.rejected)
         if entry.key is not None and entry.known is not None:
             core.keys.learn(entry.key, found.layer, found.layer_version)
         if found.fallback and found.primary is not None:
@@ -124,6 +127,20 @@ class Succession:
             self._rejections[found.position] = entry
         return entry
 
+    def _barred(self, entry: Entry, rejected: str) -> None:
+        """It was dispatched, and then rejected: what was asked could not execute it."""
+        core = self._of
+        self._settle(entry)
+        entry.rejected = rejected
+        del core.in_flight[entry.position]
+        self._rejections[entry.position] = entry
+
+    def _settle(self, entry: Entry) -> None:
+        """It holds nothing any more."""
+        self._of.load.open -= 1
+        self._of.load.bytes -= len(entry.value or b"")
+        entry.value = None
+
     # ------------------------------------------------------------------ what was answered
     def end(self, offset: int, now_ms: float) -> None:
         """Where `responses` ended when the claim was read: it is read up to there, then this incarnation serves."""
@@ -148,15 +165,14 @@ class Succession:
         core = self._of
         for entry in list(core.in_flight.values()):
             if self._answered(entry):
-                core.load.open -= 1
-                core.load.bytes -= len(entry.value or b"")
-                entry.value, entry.answered = None, True
+                self._settle(entry)
+                entry.answered = True
                 core.leave(entry)
         for entry in self._rejections.values():
             if self._answered(entry):
                 entry.answered = True
             else:
-                core.reply(entry, "rejected", None, entry.rejected, now_ms)
+                core.reply(entry, status_of(entry.rejected or ""), None, entry.rejected, now_ms)
         self._rejections.clear()
         core.handover.taken_over(core.in_flight.values())
         core.serve(now_ms)
