@@ -233,6 +233,7 @@ def _tell(rows: dict[str, list[Row]], missing: dict[str, str], count: int, runs:
         "shadow_ratio": ratio("router, shadowed"),
         "over_quix": over("Quix Streams"),
         "over_faust": over("Faust"),
+        "over_three_passes": over("three bare passes"),
     }
     write(
         "router",
