@@ -8,7 +8,7 @@ from hal9.log.administration import administering
 from hal9.settings import Settings
 from hal9.settings.loading import masked_url
 from hal9.topics import LOGS, Topics
-from services.migrator.projection import applied_key, unit_key
+from services.migrator.projection import applied_key, unit_key, validity_key
 
 _DEADLINE_S = 30.0
 _SCAN = 1_000
@@ -49,7 +49,7 @@ async def leave(settings: Settings) -> None:
             names = [name async for name in units]
             for start in range(0, len(names), _SCAN):
                 await redis.delete(*names[start : start + _SCAN])
-            await redis.delete(applied_key(partition))
+            await redis.delete(applied_key(partition), validity_key(partition))
     finally:
         await redis.aclose()
 
