@@ -18,6 +18,7 @@ from typing import Any
 import msgpack
 import pytest
 from aiokafka import AIOKafkaConsumer
+from redis import Redis as RedisClient
 
 from bench.learning import Load
 from hal9.client import Answer, Client
@@ -87,6 +88,8 @@ def topology(tmp_path_factory: pytest.TempPathFactory, bootstrap: str, redis_url
         topics=TopicSettings(prefix=f"protection-{uuid.uuid4().hex[:8]}.", partitions=PARTITIONS),
         client=ClientSettings(deadline_ms=20_000),
     )
+    with RedisClient.from_url(settings.redis.url) as redis:
+        redis.flushdb()  # other tests of the run take any database: units of the same name may lie here
     asyncio.run(create(settings.kafka, Topics.of(settings.topics)))
     shared = {
         "HAL9_KAFKA__BOOTSTRAP": bootstrap,
