@@ -84,7 +84,7 @@ def topology(tmp_path_factory: pytest.TempPathFactory, bootstrap: str, redis_url
     directory = tmp_path_factory.mktemp("protection")
     settings = Settings(
         kafka=Kafka(bootstrap=bootstrap),
-        redis=Redis(url=f"{redis_url.rpartition('/')[0]}/13"),
+        redis=Redis(url=f"{redis_url.rpartition('/')[0]}/10"),
         topics=TopicSettings(prefix=f"protection-{uuid.uuid4().hex[:8]}.", partitions=PARTITIONS),
         client=ClientSettings(deadline_ms=20_000),
     )
