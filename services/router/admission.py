@@ -102,8 +102,8 @@ class Admission:
         core.load.open -= 1
         core.load.bytes -= len(entry.value or b"")
         entry.rejected = QUARANTINED
+        self.reject(entry)  # before what waits for the key: a successor that finds that must find this
         core.leave(entry)
-        self.reject(entry)
 
     def reject(self, entry: Entry) -> None:
         """A rejection is first a record in `dispatched`, so that no successor dispatches what was rejected."""
