@@ -41,6 +41,8 @@ OURS = frozenset(
 )
 """Headers of a dispatched request that are dropped when a user sends them."""
 
+QUARANTINED = "quarantined"
+"""Error code of a system whose key has a state that could not be mapped to its own: true only until another owns it."""
 MOVED = "moved"
 MOVE = "move"
 """Origin of a version that says of which layer a key is from now on, and is otherwise the one before."""
@@ -290,21 +292,20 @@ def parse_response(record: Record) -> Response:
     """Read a record of a response log; Poison if it is not what a system writes."""
     fields = dict(record.headers)
     get = fields.get
-    head, _, tail = (get(POSITION) or b"").partition(b":")
-    epoch, status = get(EPOCH) or b"", RESPONSE_STATUSES.get(get(STATUS) or b"")
-    digits = head.isdigit() and tail.isdigit() and epoch.isdigit()
-    if not digits or status is None or max(len(head), len(tail), len(epoch)) > _DIGITS:
+    position, epoch = parse_position(get(POSITION)), get(EPOCH) or b""
+    status = RESPONSE_STATUSES.get(get(STATUS) or b"")
+    if position is None or status is None or not epoch.isdigit() or len(epoch) > _DIGITS:
         raise Poison("bad-response", f"headers {sorted(fields)}")
     version = get(STATE_VERSION) or b"0"
     found = Response(
-        int(tail),
+        position[1],
         int(epoch),
         get(ROLE, b"primary"),
         status,
         get(ERROR),
         int(version) if version.isdigit() and len(version) <= _DIGITS else 0,
         get(STATE_DIFF),
-        int(head),
+        position[0],
     )
     if status is MOVED:
         found.layer, found.layer_version = _layer(fields)

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from hal9.errors import ConfigError, Hal9Error, Unreachable
 from stack.local import Endpoints, LocalStack, ServerStatus
-from stack.process import tail
+from stack.process import followed
 from stack.settings import from_environment, stack_dir
 
 stack_app = typer.Typer(name="stack", help="A local Kafka and Redis, without Docker.", no_args_is_help=True)
@@ -126,14 +126,9 @@ def logs(
         log = _stack(directory).log(name)
         if not log.is_file():
             raise Hal9Error(f"there is no {log}: {name} was never started there")
-        position, until = log.stat().st_size, time.monotonic() + (math.inf if timeout is None else timeout)
-        _print_lines(tail(log, lines), output)
-        while follow and time.monotonic() < until:
-            with log.open("rb") as handle:
-                handle.seek(position)
-                _print_lines(handle.read().decode("utf-8", "replace").removesuffix("\n"), output)
-                position = handle.tell()
-            time.sleep(_LOOK_S)
+        following_s = math.inf if timeout is None else timeout
+        for text in followed(log, lines, following_s if follow else 0.0):
+            _print_lines(text, output)
 
 
 @stack_app.command(epilog="Example: eval $(hal9 stack env)")

@@ -7,13 +7,17 @@ children in the order that it wants.
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from stack.errors import StartFailed
 from stack.guard import GUARD
 from stack.identity import ProcessId
+
+_LOOK_S = 0.3
+"""Between looks at whether a log has grown."""
 
 # Holds the child back until the watcher knows it: a parent killed in between leaves nothing. At the end of
 # the input (the parent is gone) `read` fails and nothing is run. The process id stays the same over exec.
@@ -143,6 +147,18 @@ class Supervised:
     def tail(self, lines: int = 20) -> str:
         """The end of its log."""
         return tail(self.log, lines)
+
+
+def followed(log: Path, lines: int, for_s: float) -> Iterator[str]:
+    """The last lines of a text file, then what is added to it during `for_s` seconds."""
+    position, until = log.stat().st_size, time.monotonic() + for_s
+    yield tail(log, lines)
+    while time.monotonic() < until:
+        with log.open("rb") as handle:
+            handle.seek(position)
+            yield handle.read().decode("utf-8", "replace").removesuffix("\n")
+            position = handle.tell()
+        time.sleep(_LOOK_S)
 
 
 def tail(log: Path, lines: int) -> str:

@@ -36,7 +36,7 @@ from schemas.state import ArchitectureLayer, Claim, Marker, Seal
 
 METADATA_BYTES = 4000
 FORGOTTEN = Executed("timeout", "forgotten", None, None)
-QUARANTINED = Executed("error", "quarantined", None, None)
+QUARANTINED = Executed("error", wire.QUARANTINED, None, None)
 """To whoever asks for a key whose state could not be mapped to this system's: nothing is executed on an older one."""
 MOVED = Executed(wire.MOVED, None, None, None)
 CHANGES: dict[System, str] = {FLAT: "neurons.changes", HIERARCHICAL: "units.changes"}

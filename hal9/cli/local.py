@@ -98,7 +98,7 @@ def logs(
 
     from hal9.errors import ConfigError, Hal9Error
     from hal9.local.services import SERVICES, Services
-    from stack.process import tail
+    from stack.process import followed
 
     known = (*SERVICES, "kafka", "redis")
     if service not in known:
@@ -107,14 +107,9 @@ def logs(
     log = Services(_directory(directory, config), {}).log(service)
     if not log.is_file():
         raise Hal9Error(f"there is no {log}: {service} was never started there")
-    position, until = log.stat().st_size, time.monotonic() + (math.inf if timeout is None else timeout)
-    _print_lines(tail(log, lines), output)
-    while follow and time.monotonic() < until:
-        with log.open("rb") as handle:
-            handle.seek(position)
-            _print_lines(handle.read().decode("utf-8", "replace").removesuffix("\n"), output)
-            position = handle.tell()
-        time.sleep(_LOOK_S)
+    following_s = math.inf if timeout is None else timeout
+    for text in followed(log, lines, following_s if follow else 0.0):
+        _print_lines(text, output)
 
 
 def _print_lines(text: str, output: Output) -> None:

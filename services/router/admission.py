@@ -17,13 +17,10 @@ from services.router.load import Load
 from services.router.passed import Passed
 from services.router.returned import Returned
 
-QUARANTINED = "quarantined"
-"""What a system says of a key whose state it could not be given: true only until another system owns the key."""
 
-
-def status_of(rejected: str) -> str:
+def status_of(rejected: str | None) -> str:
     """The status of the answer to a request that was rejected with this code."""
-    return "error" if rejected == QUARANTINED else "rejected"
+    return "error" if rejected == wire.QUARANTINED else "rejected"
 
 
 class Partition(Protocol):
@@ -99,9 +96,8 @@ class Admission:
         """
         core = self._of
         core.returned.add(entry, system, offset)
-        core.load.open -= 1
-        core.load.bytes -= len(entry.value or b"")
-        entry.rejected = QUARANTINED
+        core.load.drop(entry.value)
+        entry.rejected = wire.QUARANTINED
         self.reject(entry)  # before what waits for the key: a successor that finds that must find this
         core.leave(entry)
 

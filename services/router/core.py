@@ -18,7 +18,7 @@ from hal9.log.validity import Validity
 from schemas.base import HIERARCHICAL, SYSTEMS, System, encode, other
 from schemas.state import Claim
 from services.router import headers
-from services.router.admission import QUARANTINED, Admission, status_of
+from services.router.admission import Admission, status_of
 from services.router.comparison import MAX_PAIRS, Comparer, Report, judged
 from services.router.config import RouterConfig
 from services.router.deadlines import Deadlines
@@ -37,7 +37,7 @@ from services.router.succession import Succession
 from services.router.twins import Twins
 
 METADATA_BYTES = 3900
-_QUARANTINED = QUARANTINED.encode()
+_QUARANTINED = wire.QUARANTINED.encode()
 PRESSED = 0.75
 """Share of the requests in flight that a partition may have, above which nothing is shadowed."""
 RESPONSES: dict[str, System] = {f"responses.{s}": s for s in SYSTEMS}
@@ -209,7 +209,7 @@ class RouterCore:
         if not (entry.answered or entry.sending):
             self.load.rejecting -= 1
             self.returned.read_back(entry)
-            self.reply(entry, status_of(entry.rejected or ""), None, entry.rejected, now_ms)
+            self.reply(entry, status_of(entry.rejected), None, entry.rejected, now_ms)
 
     # ------------------------------------------------------------------ requests
     def _request(self, record: Record, now_ms: float) -> None:

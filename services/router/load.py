@@ -104,6 +104,11 @@ class Load:
     def __repr__(self) -> str:
         return f"<Load {self.open} open, {self.bytes} bytes{', crowded' if self.crowd else ''}>"
 
+    def drop(self, value: bytes | None) -> None:
+        """A request with this value is no longer open, and no answer takes its place."""
+        self.open -= 1
+        self.bytes -= len(value or b"")
+
     def report(self) -> None:
         """Tell the process what this partition holds; once per chunk and tick."""
         count, size = self.reported

@@ -137,8 +137,7 @@ class Succession:
 
     def _settle(self, entry: Entry) -> None:
         """It holds nothing any more."""
-        self._of.load.open -= 1
-        self._of.load.bytes -= len(entry.value or b"")
+        self._of.load.drop(entry.value)
         entry.value = None
 
     # ------------------------------------------------------------------ what was answered
@@ -172,7 +171,7 @@ class Succession:
             if self._answered(entry):
                 entry.answered = True
             else:
-                core.reply(entry, status_of(entry.rejected or ""), None, entry.rejected, now_ms)
+                core.reply(entry, status_of(entry.rejected), None, entry.rejected, now_ms)
         self._rejections.clear()
         core.handover.taken_over(core.in_flight.values())
         core.serve(now_ms)

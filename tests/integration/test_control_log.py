@@ -12,17 +12,10 @@ from hal9.control.reducer import Outcome
 from hal9.errors import Transient
 from hal9.settings.sections import Kafka
 from hal9.testing.unreadable import append_unreadable
-from hal9.topics import Topics, create
+from hal9.topics import Topics
 from schemas.control import Rollback, Route
 
 MIGRATION = "m1"
-
-
-@pytest.fixture
-async def topics(kafka: Kafka) -> Topics:
-    topics = Topics(prefix=f"{uuid4().hex[:8]}.", partitions=1)
-    await create(kafka, topics)
-    return topics
 
 
 @pytest.fixture
