@@ -19,6 +19,7 @@ from hal9.backend.remote import HttpHandler
 from hal9.log.effects import Call
 from hal9.settings.sections import System
 from hal9.testing.conformance import check
+from tests.serving import serving
 
 HANDLERS = Path(__file__).parents[2] / "examples" / "handlers"
 BUILT = Path("~/.cache/hal9/examples").expanduser()
@@ -92,13 +93,8 @@ async def served(results: Any) -> AsyncIterator[str]:
     app = web.Application(client_max_size=1 << 24)
     app.router.add_get("/", get)
     app.router.add_post("/", post)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    finally:
-        await runner.cleanup()
+    async with serving(app) as port:
+        yield f"http://127.0.0.1:{port}/"
 
 
 async def test_what_draws_changes_what_it_only_reads_or_knows_everything_is_found_out() -> None:

@@ -23,6 +23,7 @@ from hal9.testing.echoing import until
 from hal9.topics import Topics, create
 from stack.ports import free_ports
 from stack.process import Supervised
+from tests.serving import serving
 
 PARTITIONS = 2
 SESSION_MS = 1_500
@@ -58,14 +59,11 @@ class Handler:
     async def served(self) -> AsyncIterator[str]:
         app = web.Application()
         app.add_routes([web.get("/", self.get), web.post("/", self.post)])
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        finally:
-            self._over.set()
-            await runner.cleanup()
+        async with serving(app) as port:
+            try:
+                yield f"http://127.0.0.1:{port}/"
+            finally:
+                self._over.set()
 
 
 @contextmanager

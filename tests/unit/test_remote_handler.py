@@ -21,6 +21,7 @@ from hal9.settings.sections import System
 from hal9.telemetry.metrics import Metrics
 from hal9.testing.echoing import until
 from schemas.generate import handler_schemas
+from tests.serving import serving
 
 Reply = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SCHEMAS = handler_schemas()
@@ -69,20 +70,13 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(form: str = "msgpack") -> AsyncIterator[Server]:
+async def counting(form: str = "msgpack") -> AsyncIterator[Server]:
     server = Server(form)
     app = web.Application(client_max_size=1 << 26)
     app.router.add_get("/counter", server.get)
     app.router.add_post("/counter", server.asked)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server.port = runner.addresses[0][1]
-    try:
+    async with serving(app) as server.port:
         yield server
-    finally:
-        await runner.cleanup()
 
 
 def settings(**given: Any) -> System:
@@ -100,7 +94,7 @@ def code(outcome: Outcome) -> str:
 
 @pytest.mark.parametrize("form", ["msgpack", "json"])
 async def test_a_batch_is_one_post_in_the_form_that_the_handler_speaks(form: str) -> None:
-    async with serving(form) as server, HttpHandler(server.url, settings()) as handler:
+    async with counting(form) as server, HttpHandler(server.url, settings()) as handler:
         await handler.reach()
         assert (handler.form, handler.read_only) == (form, {"get"})
         found = await ask(
@@ -118,7 +112,7 @@ async def test_a_batch_is_one_post_in_the_form_that_the_handler_speaks(form: str
 
 
 async def test_layers_that_are_off_are_told() -> None:
-    async with serving() as server, HttpHandler(server.url, settings()) as handler:
+    async with counting() as server, HttpHandler(server.url, settings()) as handler:
         await handler.reach()
         await handler.call(Call([(None, "add", b"")], lambda _outcomes, _now: None, frozenset({"cognitive"})))
         assert server.bodies[0]["off"] == ["cognitive"]
@@ -138,7 +132,7 @@ async def test_layers_that_are_off_are_told() -> None:
     ],
 )
 async def test_a_result_that_is_wrong_fails_alone(result: object, wanted: str) -> None:
-    async with serving() as server, HttpHandler(server.url, settings()) as handler:
+    async with counting() as server, HttpHandler(server.url, settings()) as handler:
 
         async def post(request: web.Request) -> web.StreamResponse:
             return server.pack({"results": [{"state": {"n": 1}}, result]})
@@ -166,7 +160,7 @@ BAD: dict[str, Callable[[], web.Response]] = {
 @pytest.mark.parametrize("how", BAD)
 async def test_a_body_that_fails_is_asked_again_item_by_item(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ANSWER_BYTES", 50_000)
-    async with serving() as server, HttpHandler(server.url, settings()) as handler:
+    async with counting() as server, HttpHandler(server.url, settings()) as handler:
 
         async def post(request: web.Request) -> web.StreamResponse:
             poisoned = any(item["value"] == b"bad" for item in server.bodies[-1]["items"])
@@ -185,7 +179,7 @@ async def test_a_body_that_fails_is_asked_again_item_by_item(how: str, monkeypat
 
 
 async def test_what_does_not_answer_in_time_is_slow_and_nothing_else_waits_for_it() -> None:
-    async with serving() as server, HttpHandler(server.url, settings(handler_timeout_s=0.2)) as handler:
+    async with counting() as server, HttpHandler(server.url, settings(handler_timeout_s=0.2)) as handler:
         await handler.reach()
         over = asyncio.Event()
 
@@ -206,7 +200,7 @@ async def test_what_does_not_answer_in_time_is_slow_and_nothing_else_waits_for_i
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 async def test_a_gateway_that_has_nobody_behind_it_is_not_an_answer(status: int) -> None:
-    async with serving() as server, HttpHandler(server.url, settings()) as handler:
+    async with counting() as server, HttpHandler(server.url, settings()) as handler:
 
         async def post(request: web.Request) -> web.StreamResponse:
             return web.Response(status=status)
@@ -221,7 +215,7 @@ async def test_a_gateway_that_has_nobody_behind_it_is_not_an_answer(status: int)
 
 
 async def test_nobody_there_and_a_connection_that_breaks_off_are_unreached() -> None:
-    async with serving() as server, HttpHandler(server.url, settings()) as handler:
+    async with counting() as server, HttpHandler(server.url, settings()) as handler:
         await handler.reach()
 
         async def post(request: web.Request) -> web.StreamResponse:
@@ -241,7 +235,7 @@ async def test_nobody_there_and_a_connection_that_breaks_off_are_unreached() -> 
 
 @pytest.mark.parametrize("state", [{"n": float("nan")}, {"n": b"bytes"}, {"n": {1: 2}}])
 async def test_a_state_that_json_would_change_is_not_sent(state: dict[str, Any]) -> None:
-    async with serving("json") as server, HttpHandler(server.url, settings()) as handler:
+    async with counting("json") as server, HttpHandler(server.url, settings()) as handler:
         await handler.reach()
         found = await ask(handler, (state, "add", b""), ({"n": 1}, "add", b""))
         assert code(found[0]) == "state-not-json"
@@ -253,7 +247,7 @@ async def test_a_large_batch_goes_in_several_bodies(monkeypatch: pytest.MonkeyPa
     from hal9.backend import bodies  # noqa: PLC0415
 
     monkeypatch.setattr(bodies, "BODY_BYTES", 1_000)
-    async with serving() as server, HttpHandler(server.url, settings()) as handler:
+    async with counting() as server, HttpHandler(server.url, settings()) as handler:
         await handler.reach()
         found = await ask(handler, *[(None, "add", bytes([number]) * 400) for number in range(5)])
         assert found == [({"n": 1}, bytes([number]) * 400) for number in range(5)]
@@ -261,7 +255,7 @@ async def test_a_large_batch_goes_in_several_bodies(monkeypatch: pytest.MonkeyPa
 
 
 async def test_an_address_that_is_no_handler_is_refused_at_the_start() -> None:
-    async with serving() as server, HttpHandler(server.url + "/none", settings()) as handler:
+    async with counting() as server, HttpHandler(server.url + "/none", settings()) as handler:
         with pytest.raises(ConfigError, match="404"):
             await handler.reach()
 
@@ -270,7 +264,7 @@ async def test_a_handler_that_declares_other_read_only_operations_ends_the_syste
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "LOOK_S", 0.01)
-    async with serving() as server, HttpHandler(server.url, settings()) as handler:
+    async with counting() as server, HttpHandler(server.url, settings()) as handler:
         await handler.reach()
         server.read_only = ["get", "add"]
         async with asyncio.timeout(30):
