@@ -41,8 +41,6 @@ OURS = frozenset(
 )
 """Headers of a dispatched request that are dropped when a user sends them."""
 
-QUARANTINED = "quarantined"
-"""Error code of a system whose key has a state that could not be mapped to its own: true only until another owns it."""
 MOVED = "moved"
 MOVE = "move"
 """Origin of a version that says of which layer a key is from now on, and is otherwise the one before."""

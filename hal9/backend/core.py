@@ -29,6 +29,7 @@ from hal9.control.route import Route
 from hal9.errors import Poison
 from hal9.keys import is_mark
 from hal9.log.effects import EARLIEST, Call, Commit, Effects, NoTracer, Record, Send, Tracer
+from hal9.log.quarantine import QUARANTINED as CODE
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from schemas.base import FLAT, HIERARCHICAL, System, encode
@@ -36,7 +37,7 @@ from schemas.state import ArchitectureLayer, Claim, Marker, Seal
 
 METADATA_BYTES = 4000
 FORGOTTEN = Executed("timeout", "forgotten", None, None)
-QUARANTINED = Executed("error", wire.QUARANTINED, None, None)
+QUARANTINED = Executed("error", CODE, None, None)
 """To whoever asks for a key whose state could not be mapped to this system's: nothing is executed on an older one."""
 MOVED = Executed(wire.MOVED, None, None, None)
 CHANGES: dict[System, str] = {FLAT: "neurons.changes", HIERARCHICAL: "units.changes"}

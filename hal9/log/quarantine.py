@@ -6,6 +6,9 @@ from hal9.log.effects import Headers, Record, Send
 from schemas.base import encode
 from schemas.reports import Quarantined
 
+QUARANTINED = "quarantined"
+"""Error code of a system whose key has a state that could not be mapped to its own: true only until another owns it."""
+
 MAX_VALUE_BYTES = 64 * 1024
 """Of the value, and of all headers: a compressed batch may hold a record many times greater than a broker takes."""
 MAX_DETAIL = 4096

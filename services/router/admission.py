@@ -5,6 +5,7 @@ from typing import Protocol
 from hal9 import wire
 from hal9.keys import MAX_KEY_BYTES, is_mark, key_error
 from hal9.log.effects import Effects, Record, Send
+from hal9.log.quarantine import QUARANTINED
 from schemas.base import System
 from services.router import headers
 from services.router.config import RouterConfig
@@ -20,7 +21,7 @@ from services.router.returned import Returned
 
 def status_of(rejected: str | None) -> str:
     """The status of the answer to a request that was rejected with this code."""
-    return "error" if rejected == wire.QUARANTINED else "rejected"
+    return "error" if rejected == QUARANTINED else "rejected"
 
 
 class Partition(Protocol):
@@ -97,7 +98,7 @@ class Admission:
         core = self._of
         core.returned.add(entry, system, offset)
         core.load.drop(entry.value)
-        entry.rejected = wire.QUARANTINED
+        entry.rejected = QUARANTINED
         self.reject(entry)  # before what waits for the key: a successor that finds that must find this
         core.leave(entry)
 

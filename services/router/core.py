@@ -13,7 +13,7 @@ from hal9.control.reducer import ControlState
 from hal9.errors import Poison
 from hal9.keys import is_mark
 from hal9.log.effects import Commit, Effects, Headers, NoTracer, Record, Send, Tracer
-from hal9.log.quarantine import quarantine
+from hal9.log.quarantine import QUARANTINED, quarantine
 from hal9.log.validity import Validity
 from schemas.base import HIERARCHICAL, SYSTEMS, System, encode, other
 from schemas.state import Claim
@@ -37,7 +37,7 @@ from services.router.succession import Succession
 from services.router.twins import Twins
 
 METADATA_BYTES = 3900
-_QUARANTINED = wire.QUARANTINED.encode()
+_QUARANTINED = QUARANTINED.encode()
 PRESSED = 0.75
 """Share of the requests in flight that a partition may have, above which nothing is shadowed."""
 RESPONSES: dict[str, System] = {f"responses.{s}": s for s in SYSTEMS}
