@@ -3,9 +3,11 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import cycle
 
 import pytest
 from hypothesis import settings
+from redis import Redis
 
 from stack.local import Endpoints, LocalStack
 
@@ -42,8 +44,25 @@ def bootstrap(endpoints: Endpoints) -> str:
 
 @pytest.fixture(scope="session")
 def redis_url(endpoints: Endpoints) -> str:
-    """Of the Valkey. Keys: use a prefix of your own."""
+    """Of the Valkey's first database, which everybody uses. Keys: use a prefix of your own."""
     return endpoints.redis_url
+
+
+@pytest.fixture(scope="session")
+def empty_redis(redis_url: str) -> Callable[[], str]:
+    """`empty_redis()`: the URL of a database with nothing in it. For who runs services: their keys have no prefix.
+
+    There are fifteen, handed out in turn: a test and what it shares with its module hold fewer at a time.
+    """
+    numbers = cycle(range(1, 16))
+
+    def make() -> str:
+        url = f"{redis_url.rpartition('/')[0]}/{next(numbers)}"
+        with Redis.from_url(url) as redis:
+            redis.flushdb()
+        return url
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -110,8 +110,7 @@ def command(tmp_path: Path) -> Iterator[Command]:
 
 
 @pytest.fixture
-def guest(command: Command, bootstrap: str, redis_url: str) -> Command:
-    """On the Kafka and the Valkey of the whole test run."""
-    database = f"{redis_url.rpartition('/')[0]}/13"
-    command.settings = {"HAL9_KAFKA__BOOTSTRAP": bootstrap, "HAL9_REDIS__URL": database}
+def guest(command: Command, bootstrap: str, empty_redis: Callable[[], str]) -> Command:
+    """On the Kafka and the Valkey of the whole test run, in a database of its own."""
+    command.settings = {"HAL9_KAFKA__BOOTSTRAP": bootstrap, "HAL9_REDIS__URL": empty_redis()}
     return command

@@ -8,7 +8,7 @@ every request is answered; at rest both stores and Redis are equal. Longer, with
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,10 +39,10 @@ DECISIONS_PER_PROCESS = 120
 
 
 @pytest.fixture
-def settings(bootstrap: str, redis_url: str) -> Settings:
+def settings(bootstrap: str, empty_redis: Callable[[], str]) -> Settings:
     return Settings(
         kafka=Kafka(bootstrap=bootstrap),
-        redis=Redis(url=f"{redis_url.rpartition('/')[0]}/14"),
+        redis=Redis(url=empty_redis()),
         topics=TopicSettings(prefix=f"invariant-{uuid.uuid4().hex[:8]}.", partitions=PARTITIONS),
         client=ClientSettings(deadline_ms=8_000),
     )

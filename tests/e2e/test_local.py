@@ -60,7 +60,6 @@ def test_up_in_the_foreground_ends_when_a_service_does_and_says_which(guest: "Co
         **guest.settings,
         "HAL9_STACK__DIR": str(guest.directory / "here"),
         "HAL9_TOPICS__PREFIX": "e2e-up.",
-        "HAL9_REDIS__URL": guest.settings["HAL9_REDIS__URL"].replace("/13", "/12"),
     }
     process = guest.start("up")
     until(process, "guardian is ready")

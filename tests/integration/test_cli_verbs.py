@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,12 +30,11 @@ PARTITIONS = 2
 
 
 @pytest.fixture(scope="module")
-def shared(bootstrap: str, redis_url: str) -> Settings:
+def shared(bootstrap: str, empty_redis: Callable[[], str]) -> Settings:
     prefix = f"cli-{uuid.uuid4().hex[:8]}."
-    database = f"{redis_url.rpartition('/')[0]}/{uuid.uuid4().int % 15 + 1}"
     made = Settings(
         kafka=Kafka(bootstrap=bootstrap),
-        redis=Redis(url=database),
+        redis=Redis(url=empty_redis()),
         topics=TopicSettings(prefix=prefix, partitions=PARTITIONS),
     )
     asyncio.run(create(made.kafka, Topics.of(made.topics)))

@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
@@ -38,10 +38,10 @@ PARTITIONS = 6
 
 
 @pytest.fixture(scope="module")
-def settings(endpoints: Endpoints) -> Settings:
+def settings(endpoints: Endpoints, empty_redis: Callable[[], str]) -> Settings:
     kafka = Kafka(bootstrap=endpoints.bootstrap)
     made = Settings(kafka=kafka, topics=TopicSettings(prefix=f"examples-{uuid4().hex[:8]}.", partitions=PARTITIONS))
-    return replace(made, redis=replace(made.redis, url=endpoints.redis_url))
+    return replace(made, redis=replace(made.redis, url=empty_redis()))
 
 
 class Counter:

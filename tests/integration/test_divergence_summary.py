@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,9 @@ async def owned_by_hierarchical(settings: Settings) -> None:
             await writer.close()
 
 
-async def test_noise_and_a_real_fault_are_told_apart(bootstrap: str, redis_url: str, tmp_path: Path) -> None:
+async def test_noise_and_a_real_fault_are_told_apart(
+    bootstrap: str, empty_redis: Callable[[], str], tmp_path: Path
+) -> None:
     prefix, (port,) = f"noise-{uuid.uuid4().hex[:8]}.", free_ports(1)
     settings = Settings(kafka=Kafka(bootstrap=bootstrap), topics=TopicSettings(prefix=prefix, partitions=PARTITIONS))
     rules = tmp_path / "rules.yaml"
@@ -76,7 +78,7 @@ async def test_noise_and_a_real_fault_are_told_apart(bootstrap: str, redis_url: 
     environ = {
         **os.environ,
         "HAL9_KAFKA__BOOTSTRAP": bootstrap,
-        "HAL9_REDIS__URL": redis_url,
+        "HAL9_REDIS__URL": empty_redis(),
         "HAL9_TOPICS__PREFIX": prefix,
         "HAL9_TOPICS__PARTITIONS": str(PARTITIONS),
         "HAL9_COMPARISON__RULES": str(rules),

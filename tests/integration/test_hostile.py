@@ -4,7 +4,7 @@ Half of the keys are at each system, all are shadowed: whatever gets through is 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
@@ -36,12 +36,12 @@ PARTITIONS = 2
 
 
 @pytest.fixture(scope="module")
-def settings(endpoints: Endpoints) -> Settings:
+def settings(endpoints: Endpoints, empty_redis: Callable[[], str]) -> Settings:
     made = Settings(
         kafka=Kafka(bootstrap=endpoints.bootstrap),
         topics=TopicSettings(prefix=f"hostile-{uuid4().hex[:8]}.", partitions=PARTITIONS),
     )
-    return replace(made, redis=replace(made.redis, url=endpoints.redis_url))
+    return replace(made, redis=replace(made.redis, url=empty_redis()))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,11 +48,11 @@ REQUESTS, ANSWERS, OLD, NEW = f"{NAME}.in", f"{NAME}.out", f"{NAME}-old", f"{NAM
 
 
 @pytest.fixture
-def environment(endpoints: Endpoints) -> dict[str, str]:
+def environment(endpoints: Endpoints, empty_redis: Callable[[], str]) -> dict[str, str]:
     """The page's settings: the service's own topics are the requests and the answers."""
     return {
         "HAL9_KAFKA__BOOTSTRAP": endpoints.bootstrap,
-        "HAL9_REDIS__URL": f"{endpoints.redis_url.rpartition('/')[0]}/{uuid4().int % 15 + 1}",
+        "HAL9_REDIS__URL": empty_redis(),
         "HAL9_TOPICS__PREFIX": f"{NAME}.",
         "HAL9_TOPICS__PARTITIONS": str(PARTITIONS),
         "HAL9_TOPICS__REQUESTS": REQUESTS,

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,10 @@ PARTITIONS = 6
 
 
 @pytest.fixture(scope="module")
-def settings(endpoints: Endpoints) -> Settings:
+def settings(endpoints: Endpoints, empty_redis: Callable[[], str]) -> Settings:
     kafka = Kafka(bootstrap=endpoints.bootstrap)
     made = Settings(kafka=kafka, topics=TopicSettings(prefix=f"native-{uuid4().hex[:8]}.", partitions=PARTITIONS))
-    return replace(made, redis=replace(made.redis, url=endpoints.redis_url))
+    return replace(made, redis=replace(made.redis, url=empty_redis()))
 
 
 @pytest.fixture(scope="module")

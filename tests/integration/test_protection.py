@@ -10,7 +10,7 @@ import signal
 import sys
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import msgpack
 import pytest
 from aiokafka import AIOKafkaConsumer
-from redis import Redis as RedisClient
 
 from bench.learning import Load
 from hal9.client import Answer, Client
@@ -80,16 +79,16 @@ class Topology:
 
 
 @pytest.fixture(scope="module")
-def topology(tmp_path_factory: pytest.TempPathFactory, bootstrap: str, redis_url: str) -> Iterator[Topology]:
+def topology(
+    tmp_path_factory: pytest.TempPathFactory, bootstrap: str, empty_redis: Callable[[], str]
+) -> Iterator[Topology]:
     directory = tmp_path_factory.mktemp("protection")
     settings = Settings(
         kafka=Kafka(bootstrap=bootstrap),
-        redis=Redis(url=f"{redis_url.rpartition('/')[0]}/10"),
+        redis=Redis(url=empty_redis()),
         topics=TopicSettings(prefix=f"protection-{uuid.uuid4().hex[:8]}.", partitions=PARTITIONS),
         client=ClientSettings(deadline_ms=20_000),
     )
-    with RedisClient.from_url(settings.redis.url) as redis:
-        redis.flushdb()  # other tests of the run take any database: units of the same name may lie here
     asyncio.run(create(settings.kafka, Topics.of(settings.topics)))
     shared = {
         "HAL9_KAFKA__BOOTSTRAP": bootstrap,
