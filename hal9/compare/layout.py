@@ -6,6 +6,7 @@ suffices, and is not necessary: what is not found to be the same here is compare
 """
 
 import struct
+from collections.abc import Mapping
 from math import inf, isclose
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,10 @@ _FLOATS = {0xCA: "f", 0xCB: "d"}
 _BYTES, _TEXTS, _ARRAYS = range(0xC4, 0xC7), range(0xD9, 0xDC), range(0xDC, 0xDE)
 _SINGLE = {0xC0: 0xFF, 0xC2: 0xFE, 0xC3: 0xFE}
 """nil, false, true, and which of their bits say what they are."""
+_TOP = {"f": 1 << 30, "d": 1 << 62}
+"""The highest bit of the exponent: where the next one is another, the float is normal, no zero, infinity or NaN."""
+_NEAR = {"f": 0xFFFF_FFFF, "d": 0xFFFF_FFFF_FFC0_0000}
+"""The bits whose equality says that two normal floats lie less than 2**-30 of themselves, and `USUAL`, apart."""
 _ASCII = 0x80
 
 
@@ -43,29 +48,39 @@ class Layout:
         until_ms: when the first of the rules ends that hold now.
     """
 
-    __slots__ = ("_built", "_equal", "_like", "_loose", "_unpack", "until_ms")
+    __slots__ = ("_built", "_equal", "_like", "_loose", "_strict", "_tops", "_unpack", "until_ms")
 
     def __init__(self, value: bytes, node: "Node", relative: float, now_ms: float) -> None:
         reading = _Reading(value, relative, now_ms)
         end = reading.value(0, node, 0, ignored=False)
         if end != len(value):
             raise Unlaid
-        self._built = int.from_bytes(reading.built, "little")
-        self._like = int.from_bytes(value, "little") & self._built
-        self._equal = int.from_bytes(reading.equal, "little")
+        self._built = _number(reading.built)
+        self._like = _number(value) & self._built
+        self._equal = _number(reading.equal)
         self._loose = self._built & ~self._equal
         """Of what is ignored: the bits by which the second one must be built like this, too."""
+        self._strict = self._built | self._equal | reading.floats(_NEAR)
+        """The bits whose equality suffices."""
+        self._tops = reading.floats(_TOP)
         self._unpack = struct.Struct(reading.format()).unpack
         self.until_ms = reading.until_ms
 
     def same(self, a: bytes, b: bytes) -> bool:
         """Whether both are built like this and say the same; as long as the value it was made of, both of them."""
-        left, right = int.from_bytes(a, "little"), int.from_bytes(b, "little")
-        if left & self._built != self._like or (left ^ right) & self._equal:
+        left, right = _number(a), _number(b)
+        if left & self._built != self._like:
             return False
-        if self._loose and right & self._built != self._like:
+        apart = left ^ right
+        if not apart & self._strict and (left ^ left << 1) & self._tops == self._tops:
+            return True
+        if apart & self._equal or (self._loose and right & self._built != self._like):
             return False
         return all(map(isclose, self._unpack(a), self._unpack(b)))
+
+
+def _number(value: bytes | bytearray) -> int:
+    return int.from_bytes(value, "big")
 
 
 class Layouts:
@@ -113,6 +128,11 @@ class _Reading:
             text.append(f"{start - at}x{code}")
             at = start + struct.calcsize(code)
         return "".join([*text, f"{len(self._data) - at}x"])
+
+    def floats(self, mask: Mapping[str, int]) -> int:
+        """The bits that `mask` has for each of these floats, where they stand in the value as one number."""
+        size = len(self._data)
+        return sum(mask[code] << 8 * (size - start - struct.calcsize(code)) for start, code in self._close)
 
     def value(self, at: int, node: "Node", depth: int, *, ignored: bool) -> int:
         """Read the value at `at`; where the next one is."""
