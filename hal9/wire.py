@@ -272,7 +272,10 @@ def parse_dispatched(record: Record) -> Dispatched:
 
 
 class Response(Struct, gc=False):
-    """What one system answered to one dispatched request in one role, of `partition` (a native system may miss it)."""
+    """What one system answered to one dispatched request in one role, of `partition` (a native system may miss it).
+
+    `state_version` is that of the state it ran on, `state_diff` (of a shadow) how the state it made differs, as JSON.
+    """
 
     position: int
     epoch: int
@@ -282,8 +285,14 @@ class Response(Struct, gc=False):
     state_version: int
     state_diff: bytes | None
     partition: int = 0
+    value: bytes | None = None
     layer: str | None = None
     layer_version: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is an answer, and no error."""
+        return self.status == "ok"
 
 
 def parse_response(record: Record) -> Response:
@@ -304,6 +313,7 @@ def parse_response(record: Record) -> Response:
         int(version) if version.isdigit() and len(version) <= _DIGITS else 0,
         get(STATE_DIFF),
         position[0],
+        record.value,
     )
     if status is MOVED:
         found.layer, found.layer_version = _layer(fields)

@@ -8,7 +8,7 @@ from hal9.wire import Response
 from schemas.base import FLAT, System, encode
 from schemas.reports import Divergence, DivergenceKind, FieldDifference
 from services.router.deadlines import Deadlines
-from services.router.entry import Entry, Result
+from services.router.entry import Entry
 from services.router.outcomes import OutcomeBook
 from services.router.reported import state_fields
 from services.router.twins import Twins
@@ -41,26 +41,26 @@ class Comparer:
             self._until.add(entry.request.deadline_ms + self._grace_ms, entry.position)
         entry.shadow, entry.dispatched_ms = shadow, 0.0
         self._pairs[entry.position] = entry
-        self.twins.expect(entry, twin_bound)
+        entry.twin = twin_bound > 0 and self.twins.expect(entry, twin_bound)
 
-    def primary(self, entry: Entry, result: Result, now_ms: float) -> Sequence[Report]:
+    def primary(self, entry: Entry, response: Response, now_ms: float) -> Sequence[Report]:
         """The owner answered."""
-        entry.primary = result
+        entry.primary = response
         return self._both(entry, now_ms)
 
-    def shadow(self, system: System, response: Response, result: Result, now_ms: float) -> Sequence[Report]:
+    def shadow(self, system: System, response: Response, now_ms: float) -> Sequence[Report]:
         """The other system answered, in the role of the shadow (or flat once more, in that of the twin)."""
         if response.role == b"twin":
             if system == FLAT:
-                self.twins.answered(response, result, now_ms)
+                self.twins.answered(response, now_ms)
             return ()
         entry = self._pairs.get(response.position)
         if entry is None or entry.shadow != system or entry.epoch != response.epoch:
             return ()
-        entry.shadowed = result
-        if result.ok or result.error != INCOMPARABLE:
+        entry.shadowed = response
+        if response.ok or response.error != INCOMPARABLE:
             since_ms = entry.dispatched_ms or entry.received_ms
-            self._book.shadowed(system, now_ms - since_ms, now_ms, ok=result.ok)
+            self._book.shadowed(system, now_ms - since_ms, now_ms, ok=response.ok)
         return self._both(entry, now_ms)
 
     def abandon(self, entry: Entry, now_ms: float) -> Sequence[Report]:
@@ -78,7 +78,7 @@ class Comparer:
             if entry is not None:
                 self._book.compared("one_sided" if entry.primary else "incomparable", entry.epoch, now_ms)
                 if entry.primary:
-                    yield from self._divergence(entry, "missing", [], now_ms)
+                    yield from self._divergence(entry, entry.primary.state_version, "missing", [], now_ms)
 
     def _both(self, entry: Entry, now_ms: float) -> Sequence[Report]:
         primary, shadow = entry.primary, entry.shadowed
@@ -90,13 +90,13 @@ class Comparer:
         if entry.twin:
             flat = primary if entry.owner == FLAT else shadow
             self.twins.compared(entry, flat, None if result == "incomparable" else found, now_ms)
-        reports: list[Report] = []
-        for kind, fields in found:
-            reports += self._divergence(entry, kind, fields, now_ms)
         entry.primary = entry.shadowed = None
-        return reports
+        if not found:
+            return ()
+        version = primary.state_version
+        return [report for kind, fields in found for report in self._divergence(entry, version, kind, fields, now_ms)]
 
-    def _judge(self, entry: Entry, primary: Result, shadow: Result, now_ms: float) -> tuple[str, list[Difference]]:
+    def _judge(self, entry: Entry, primary: Response, shadow: Response, now_ms: float) -> tuple[str, list[Difference]]:
         """They ran on unequal state, which says nothing; or what differs says how it ended."""
         flat, hierarchical = (primary, shadow) if entry.owner == FLAT else (shadow, primary)
         if (shadow.error == INCOMPARABLE and not shadow.ok) or primary.state_version != shadow.state_version:
@@ -109,7 +109,7 @@ class Comparer:
         return ("equal" if primary.ok else "both_failed"), found
 
     def _divergence(
-        self, entry: Entry, kind: DivergenceKind, fields: list[FieldDifference], now_ms: float
+        self, entry: Entry, version: int, kind: DivergenceKind, fields: list[FieldDifference], now_ms: float
     ) -> Iterator[Report]:
         self._book.diverged(kind)
         if not self._book.sampling.admits(entry.request.operation, kind, fields, now_ms):
@@ -122,14 +122,14 @@ class Comparer:
             primary=entry.owner or FLAT,
             kind=kind,
             fields=fields,
-            state_version=entry.primary.state_version if entry.primary else 0,
+            state_version=version,
             at_ms=int(now_ms),
         )
         yield entry.key, encode(found)
 
 
 def judged(
-    flat: Result, hierarchical: Result, state_diff: bytes | None, rules: RuleBook, operation: str, now_ms: float
+    flat: Response, hierarchical: Response, state_diff: bytes | None, rules: RuleBook, operation: str, now_ms: float
 ) -> list[Difference]:
     """What differs between two executions on equal state, by kind.
 
@@ -153,5 +153,5 @@ def judged(
     return found
 
 
-def _shown(result: Result) -> object:
-    return "ok" if result.ok else cut(f"error: {(result.error or b'').decode('utf-8', 'replace')}")
+def _shown(response: Response) -> object:
+    return "ok" if response.ok else cut(f"error: {(response.error or b'').decode('utf-8', 'replace')}")

@@ -22,7 +22,7 @@ from services.router.admission import Admission, status_of
 from services.router.comparison import MAX_PAIRS, Comparer, Report, judged
 from services.router.config import RouterConfig
 from services.router.deadlines import Deadlines
-from services.router.entry import Course, Entry, Result
+from services.router.entry import Course, Entry
 from services.router.handover import Handover
 from services.router.identities import Identities
 from services.router.keybook import Key, KeyBook
@@ -287,6 +287,8 @@ class RouterCore:
 
     def _shadows(self, entry: Entry, system: System, routed: bool) -> bool:
         pressed = self.load.open >= PRESSED * self.load.policy.count or len(self.comparer) >= MAX_PAIRS
+        if routed and self._gate.open and not pressed:
+            return True
         return self.shadowing.goes(system, entry.position, entry.request.deadline_ms, routed=routed, pressed=pressed)
 
     # ------------------------------------------------------------------ answers
@@ -306,7 +308,7 @@ class RouterCore:
             if response.role == b"fallback":
                 self.reading.answered(system, record, response, now_ms)
             else:
-                self._shadow(system, response, Result.of(response, record.value), now_ms)
+                self._shadow(system, response, now_ms)
             return
         entry = self.in_flight.get(response.position)
         if entry is None or entry.owner != system or entry.epoch != response.epoch:
@@ -315,7 +317,7 @@ class RouterCore:
             return
         entry.response_offset = record.offset
         if entry.shadow is not None and response.status != "timeout":
-            self.report(self.comparer.primary(entry, Result.of(response, record.value), now_ms))
+            self.report(self.comparer.primary(entry, response, now_ms))
         code = response.error.decode("utf-8", "replace") if response.error is not None else None
         self.reply(entry, response.status, record.value, code, now_ms)
 
@@ -354,10 +356,10 @@ class RouterCore:
         for key in dict.fromkeys(e.key for e in taken if e.key is not None):
             self.pump(key)
 
-    def _shadow(self, system: System, response: wire.Response, result: Result, now_ms: float) -> None:
+    def _shadow(self, system: System, response: wire.Response, now_ms: float) -> None:
         if self.shadowing.probes:
             self.shadowing.answered(system, response)
-        self.report(self.comparer.shadow(system, response, result, now_ms))
+        self.report(self.comparer.shadow(system, response, now_ms))
 
     def reply(
         self,

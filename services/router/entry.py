@@ -1,29 +1,12 @@
 """One request on its way through the router. Pure."""
 
 from enum import Enum
-from typing import Self
 
 from msgspec import Struct
 
 from hal9.wire import Request, Response
 from schemas.base import System
 from services.router.keybook import Key
-
-
-class Result(Struct, gc=False):
-    """What one system made of the request."""
-
-    ok: bool
-    error: bytes | None
-    value: bytes | None
-    state_version: int
-    state_diff: bytes | None = None
-
-    @classmethod
-    def of(cls, response: Response, value: bytes | None) -> Self:
-        """From a system's response."""
-        ok = response.status == "ok"
-        return cls(ok, response.error, value, response.state_version, response.state_diff)
 
 
 class Course(Enum):
@@ -72,8 +55,8 @@ class Entry(Struct, eq=False, gc=False):
     shadow: System | None = None
     dispatched_ms: float = 0.0
     twin: bool = False
-    primary: Result | None = None
-    shadowed: Result | None = None
+    primary: Response | None = None
+    shadowed: Response | None = None
 
     def __repr__(self) -> str:
         at = f"{self.owner}@{self.epoch}" if self.owner else "waiting"

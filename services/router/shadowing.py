@@ -24,6 +24,8 @@ class ShadowGate:
         """Systems whose breaker is not closed."""
         self.probing: frozenset[System] = frozenset()
         """Systems that probes are wanted for."""
+        self.open = self._tokens is None
+        """Nothing stands in the way of a shadow, and no probes are wanted."""
         self.dropped: Counter[str] = Counter()
         """Shadows that did not go, by reason, since they were last taken."""
 
@@ -41,6 +43,7 @@ class ShadowGate:
         """A breaker moved."""
         self.closed_to = frozenset(s for s, b in self._breakers.items() if b.state is not State.CLOSED)
         self.probing = frozenset(s for s, b in self._breakers.items() if b.wanted)
+        self.open = self._tokens is None and not (self.closed_to or self.probing)
 
     def admits(self, system: System, *, pressed: bool) -> bool:
         """Whether a shadow goes to a system whose breaker is closed; if not, it is counted."""

@@ -13,7 +13,7 @@ from hal9.control.reducer import salt
 from hal9.keys import bucket_of
 from hal9.wire import Response
 from schemas.reports import DivergenceKind, FieldDifference
-from services.router.entry import Entry, Result
+from services.router.entry import Entry
 from services.router.outcomes import Field, OutcomeBook
 
 TWIN_SALT = "twin"
@@ -22,7 +22,7 @@ MAX_TWINS = 1_000
 
 Fields = frozenset[Field]
 Judge = Callable[
-    [Result, Result, bytes | None, RuleBook, str, float], list[tuple[DivergenceKind, list[FieldDifference]]]
+    [Response, Response, bytes | None, RuleBook, str, float], list[tuple[DivergenceKind, list[FieldDifference]]]
 ]
 
 
@@ -32,9 +32,9 @@ class Pair:
 
     operation: str
     epoch: int
-    first: Result | None = None
+    first: Response | None = None
     shadow: Fields | None = None
-    second: Result | None = None
+    second: Response | None = None
 
 
 class Twins:
@@ -47,29 +47,28 @@ class Twins:
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def expect(self, entry: Entry, bound: int) -> None:
+    def expect(self, entry: Entry, bound: int) -> bool:
         """A request is about to be dispatched with a shadow: it has a twin too if its key lies below `bound`.
 
         The buckets (10,000) are those of a salt of their own.
         """
-        entry.twin = False
-        if not bound or entry.key is None or entry.known is None:
-            return
+        if entry.key is None or entry.known is None:
+            return False
         bucket = entry.known.twin_bucket
         if bucket < 0:
             bucket = entry.known.twin_bucket = bucket_of(self._salt, entry.key)
         if bucket >= bound:
-            return
+            return False
         if len(self._pairs) >= MAX_TWINS:
             self._book.twin_dropped()
-            return
-        entry.twin = True
+            return False
         self._pairs[entry.position] = Pair(entry.request.operation, entry.epoch)
+        return True
 
     def compared(
         self,
         entry: Entry,
-        first: Result,
+        first: Response,
         found: Collection[tuple[DivergenceKind, list[FieldDifference]]] | None,
         now_ms: float,
     ) -> None:
@@ -83,13 +82,13 @@ class Twins:
         pair.first, pair.shadow = first, _classes(found)
         self._both(entry.position, pair, now_ms)
 
-    def answered(self, response: Response, result: Result, now_ms: float) -> None:
+    def answered(self, response: Response, now_ms: float) -> None:
         """Flat ran it a second time."""
         pair = self._pairs.get(response.position)
         if pair is None or pair.epoch != response.epoch:
             return
-        self._book.twinned(now_ms, ok=result.ok)
-        pair.second = result
+        self._book.twinned(now_ms, ok=response.ok)
+        pair.second = response
         self._both(response.position, pair, now_ms)
 
     def forget(self, position: int) -> None:

@@ -14,7 +14,7 @@ from schemas.reports import Divergence, divergence_decoder
 from schemas.telemetry import Outcome
 from services.router.comparison import Comparer, Report, judged
 from services.router.core import RouterCore
-from services.router.entry import Entry, Result
+from services.router.entry import Entry
 from services.router.keybook import Key
 from services.router.outcomes import MAX_NOISE, OutcomeBook
 from services.router.reported import state_fields
@@ -45,7 +45,8 @@ class Bench:
         return entry
 
     def answer(self, entry: Entry, value: Any, *, version: int = 1) -> None:
-        self._take(self.comparer.primary(entry, Result(True, None, pack(value), version), 500.0))
+        read = Response(entry.position, entry.epoch, b"primary", "ok", None, version, None, 0, pack(value))
+        self._take(self.comparer.primary(entry, read, 500.0))
 
     def response(
         self,
@@ -58,10 +59,10 @@ class Bench:
         diff: bytes | None = None,
         now_ms: float = 500.0,
     ) -> None:
-        result = Result(error is None, error, pack(value), version, diff)
         system: System = FLAT if role == b"twin" or entry.owner == HIERARCHICAL else HIERARCHICAL
-        read = Response(entry.position, entry.epoch, role, "ok" if error is None else "error", error, version, diff)
-        self._take(self.comparer.shadow(system, read, result, now_ms))
+        status = "ok" if error is None else "error"
+        read = Response(entry.position, entry.epoch, role, status, error, version, diff, 0, pack(value))
+        self._take(self.comparer.shadow(system, read, now_ms))
 
     def _take(self, reports: Any) -> None:
         self.found += [decode(divergence_decoder, value) for _, value in list[Report](reports)]
@@ -135,8 +136,8 @@ def test_a_twin_of_an_earlier_dispatch_says_nothing_of_a_later_one() -> None:
     bench.comparer.expect(entry, HIERARCHICAL, 10_000)
     bench.answer(entry, 1)
     bench.response(entry, 2)
-    early = Response(entry.position, 4, b"twin", "ok", None, 1, None, 3)
-    list(bench.comparer.shadow(FLAT, early, Result(True, None, pack(1), 1), 500.0))
+    early = Response(entry.position, 4, b"twin", "ok", None, 1, None, 3, pack(1))
+    list(bench.comparer.shadow(FLAT, early, 500.0))
     assert len(bench.comparer.twins) == 1
     bench.response(entry, 1, role=b"twin")
     assert noise(bench.outcome()) == {("ask", "value", ""): (0, 1, 0)}
@@ -263,6 +264,5 @@ def test_keys_with_twins_are_a_share_of_their_own() -> None:
     picked = 0
     for i in range(1_000):
         entry = Entry(i, b"key-%d" % i, Key(f"key-{i}", 0, 0, None), Request("x", "ask", 1, None, []), b"", 0.0, 0)
-        twins.expect(entry, 2_500)
-        picked += entry.twin
+        picked += twins.expect(entry, 2_500)
     assert 180 < picked < 320

@@ -7,7 +7,7 @@ from hal9.wire import Request, Response
 from schemas.base import FLAT, HIERARCHICAL, decode
 from schemas.reports import DivergenceKind, FieldDifference, divergence_decoder
 from services.router.comparison import Comparer, judged
-from services.router.entry import Entry, Result
+from services.router.entry import Entry
 from services.router.keybook import Key
 from services.router.outcomes import OutcomeBook
 from services.router.sampling import MAX_BUCKETS, MAX_NAMED, Sampling
@@ -104,10 +104,11 @@ def test_left_out_ones_stay_in_all_counts_and_what_is_written_is_a_sample() -> N
         )
         entry.owner, entry.epoch = FLAT, 4
         comparer.expect(entry, HIERARCHICAL, 0)
-        result = Result(True, None, pack({"x": position, "y": 1}), 1)
-        written += comparer.primary(entry, result, 500.0)
-        read = Result(True, None, pack({"x": -1, "y": 1 + (position == 250)}), 1)
-        written += comparer.shadow(HIERARCHICAL, Response(position, 4, b"shadow", "ok", None, 1, None, 0), read, 500.0)
+        value = pack({"x": position, "y": 1})
+        written += comparer.primary(entry, Response(position, 4, b"primary", "ok", None, 1, None, 0, value), 500.0)
+        other = pack({"x": -1, "y": 1 + (position == 250)})
+        shadow = Response(position, 4, b"shadow", "ok", None, 1, None, 0, other)
+        written += comparer.shadow(HIERARCHICAL, shadow, 500.0)
     found = [decode(divergence_decoder, value) for _, value in written]
     assert [one.id for one in found] == [*(f"id-{n}" for n in range(5)), "id-250"], "the first, and the first of y"
     (outcome, *_) = book.take(1_000, [])
