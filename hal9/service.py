@@ -4,6 +4,7 @@ A service is a `Role`: what its cores are, what it says of itself. `run` is its 
 """
 
 import asyncio
+import ctypes
 import gc
 import signal
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -35,6 +36,8 @@ Cores = Mapping[int, PartitionCore]
 TRACE_FLUSH_S = 3.0
 GARBAGE = (50_000, 100, 20)
 """Thresholds of the garbage collector (Python's own begin at 700)."""
+ALLOCATOR = {-1: 64 * 1024 * 1024, -3: 32 * 1024 * 1024}
+"""`mallopt` of glibc: M_TRIM_THRESHOLD, how much free memory is kept; M_MMAP_THRESHOLD, what is never kept."""
 
 _log = logger("service")
 
@@ -171,6 +174,14 @@ def _decided(offset: int, outcome: Outcome) -> None:
     )
 
 
+def _keep_buffers() -> None:
+    """Fetches and batches are large and short-lived: given back and taken anew, each has its pages cleared again."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
+    if mallopt is not None:
+        for parameter, value in ALLOCATOR.items():
+            mallopt(parameter, value)
+
+
 def run(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: Settings) -> None:
     """Run a service in this process until SIGTERM or SIGINT; raises KeyboardInterrupt after the latter."""
     told: list[signal.Signals] = []
@@ -190,6 +201,7 @@ def run(serve: Callable[[Settings, asyncio.Event], Awaitable[None]], settings: S
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE)
+    _keep_buffers()
     uvloop.run(until_told())
     if signal.SIGINT in told:
         raise KeyboardInterrupt
