@@ -4,8 +4,8 @@ Saturation, 271-byte values, one read-only operation. Two modes: no shadow, and 
 floats that differ in their last bits. The systems behind the router are processes of their own.
 
 An answered request is three passes: into `dispatched`, through a system, into the answers. So beside the peers, which
-make one pass, stand three bare loops one behind the other: the answers/s that this machine has for anybody who decides
-nothing, keeps nothing and looks at nothing.
+make one pass, stand three loops one behind the other, bare ones and those of Quix Streams: the answers/s that this
+machine has for anybody who decides nothing, keeps nothing and looks at nothing.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ from rich.table import Table
 
 from bench.bulk import Bulk
 from bench.ground import Ground, cpu_s, ground, median, write
-from bench.peers.running import Missing, peers
+from bench.passthrough import PARTITIONS
+from bench.peers.running import Missing, Peer, measured, peers
 from hal9.control.log import ControlWriter, following
 from hal9.settings import Settings, load
 from hal9.topics import Topics, create
@@ -30,7 +31,6 @@ from schemas.base import decode
 from schemas.control import Route
 from schemas.telemetry import outcome_decoder
 
-PARTITIONS = 6
 SOURCE, TARGET = "bench.source", "bench.target"
 WINDOW = 3_000
 """Requests on their way in the mode with shadows, before the next ones are sent: under pressure shadows are dropped."""
@@ -38,6 +38,7 @@ COMPARED = 0.98
 DROPPED_S = 20.0
 """Without another shadow for so long the rest was dropped, and the run does not count."""
 BOUNDS = {"ratio": 3.0, "shadow_ratio": 5.0, "over_quix": 1.0, "over_faust": 8.0}
+BARE_THRICE, QUIX_THRICE = "bare loop, thrice", "Quix Streams, thrice"
 Row = dict[str, float]
 
 
@@ -57,48 +58,52 @@ async def _create(bootstrap: str, topics: list[str]) -> None:
 
 def pass_through(bootstrap: str, count: int) -> Row:
     """The yardstick."""
-    arguments = [bootstrap, SOURCE, TARGET, str(PARTITIONS), str(count)]
+    arguments = [bootstrap, SOURCE, TARGET, str(count)]
     command = [sys.executable, "-m", "bench.passthrough", *arguments]
     begun = time.monotonic()
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    us, per_s = map(float, done.stdout.split())
-    print(f"  pass-through: {us:.1f} us, {time.monotonic() - begun:.1f} s", file=sys.stderr)
-    return {"us": round(us, 2), "per_s": round(per_s)}
+    row = measured(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    print(f"  pass-through: {row}, {time.monotonic() - begun:.1f} s", file=sys.stderr)
+    return row
 
 
-def three_passes(bootstrap: str, count: int, prefix: str) -> Row:
-    """Three bare loops, one behind the other, each a process: what an answered request crosses."""
+def three_passes(name: str, loop: list[str], bootstrap: str, count: int, prefix: str) -> Row:
+    """Three loops (`loop SOURCE TARGET COUNT`), one behind the other: what an answered request crosses."""
     topics = [f"{prefix}{number}" for number in range(4)]
     asyncio.run(_create(bootstrap, topics))
-    pairs = list(itertools.pairwise(topics))
     loops = [
-        subprocess.Popen(
-            [sys.executable, "-m", "bench.passthrough", bootstrap, source, target, str(PARTITIONS), str(count)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for source, target in pairs
+        subprocess.Popen([*loop, *pair, str(count + PARTITIONS)], stdout=subprocess.PIPE, text=True)
+        for pair in itertools.pairwise(topics)
     ]
     try:
         took = asyncio.run(_through(bootstrap, topics[0], topics[-1], count))
-        used = [float(loop.communicate(timeout=DROPPED_S)[0].split()[0]) for loop in loops]
+        used = [measured(one.communicate(timeout=DROPPED_S)[0])["us"] for one in loops]
     finally:
-        for loop in loops:
-            loop.kill()
-            loop.wait()
+        for one in loops:
+            one.kill()
+            one.wait()
     row = {"us": round(sum(used), 2), "per_s": round(count / took)}
-    print(f"  three bare passes: {row}", file=sys.stderr)
+    print(f"  {name}: {row}", file=sys.stderr)
     return row
 
 
 async def _through(bootstrap: str, source: str, target: str, count: int) -> float:
     async with Bulk(bootstrap, PARTITIONS) as bulk:
+        await bulk.touch(source)
+        await bulk.until(target, PARTITIONS)
         batches = bulk.batches(count)
-        await asyncio.sleep(2.0)
         begun = time.monotonic()
         await bulk.send(source, batches)
-        await bulk.until(target, count)
+        await bulk.until(target, PARTITIONS + count)
         return time.monotonic() - begun
+
+
+def chains(others: list[Peer], bootstrap: str) -> dict[str, list[str]]:
+    """The loops that run thrice, as commands without source, target and count."""
+    found = {BARE_THRICE: [sys.executable, "-m", "bench.passthrough", bootstrap]}
+    for peer in others:
+        if peer.name == "Quix Streams":
+            found[QUIX_THRICE] = [*peer.command, bootstrap]
+    return found
 
 
 def router(on: Ground, count: int, prefix: str, *, shadow: bool) -> Row:
@@ -204,7 +209,9 @@ def main(count: int = 60_000, runs: int = 3) -> int:
         for number in range(runs):
             print(f"run {number + 1} of {runs}", file=sys.stderr)
             rows.setdefault("pass-through", []).append(pass_through(bootstrap, count))
-            rows.setdefault("three bare passes", []).append(three_passes(bootstrap, count, f"bench.chain{number}."))
+            for chain, (name, loop) in enumerate(chains(others, bootstrap).items()):
+                row = three_passes(name, loop, bootstrap, count, f"chain{number}.{chain}.")
+                rows.setdefault(name, []).append(row)
             rows.setdefault("router", []).append(router(on, count, f"plain{number}.", shadow=False))
             rows.setdefault("router, shadowed", []).append(router(on, count, f"shadow{number}.", shadow=True))
             for peer in others:
@@ -233,7 +240,8 @@ def _tell(rows: dict[str, list[Row]], missing: dict[str, str], count: int, runs:
         "shadow_ratio": ratio("router, shadowed"),
         "over_quix": over("Quix Streams"),
         "over_faust": over("Faust"),
-        "over_three_passes": over("three bare passes"),
+        "over_quix_thrice": over(QUIX_THRICE),
+        "over_bare_thrice": over(BARE_THRICE),
     }
     write(
         "router",
