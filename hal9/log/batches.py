@@ -5,24 +5,23 @@ record by record: the sound ones are records like all others, the rest come back
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy
 from aiokafka.record.util import decode_varint
 
-from hal9.log.effects import Headers, Record
-from hal9.log.uncompressing import BATCH_BYTES, codec_of, uncompressed
+from hal9.log.effects import Headers
+from hal9.log.uncompressing import codec_of, uncompressed
 
 _LENGTH = struct.Struct(">qi")
 """Base offset, and how many bytes of the batch follow."""
 _MAGIC_AT = 16
 _MAGIC = 2
-PIECE_BYTES = 8 * 1024 * 1024
-"""What batches may take in memory before the others of the same fetch are left for the next one."""
-_RECORD_BYTES = 100
-"""What a record takes beside its key and value, about."""
+_COUNT_AT, _COUNT = 57, struct.Struct(">i")
 
 
 @dataclass(slots=True)
@@ -48,88 +47,100 @@ class Damaged:
     headers: Headers = ()
 
 
-@dataclass(slots=True)
-class Piece:
-    """What a fetch brought: records in order, the offset after them, and what was passed over."""
-
-    records: list[Record]
-    next_offset: int
-    damaged: list[Damaged]
-
-
-def parse(data: bytes | memoryview, offset: int) -> Piece:
-    """The records from `offset` on in the record batches `data`.
-
-    A batch cut off at the end is left out, and so is what follows batches that unpacked to much.
+def split(data: bytes | memoryview, offset: int) -> "list[Batch]":
+    """The batches in what a fetch from `offset` on brought; one that is cut off at the end is left out.
 
     Raises:
         CorruptRecordException: a checksum is wrong, so the bytes are not what the broker stored; or the format is old.
     """
-    piece = Piece([], offset, [])
+    found: list[Batch] = []
     view = memoryview(data)
-    position, size, unpacked = 0, len(view), 0
-    while position + _LENGTH.size <= size and unpacked < PIECE_BYTES:
+    position, size = 0, len(view)
+    while position + _LENGTH.size <= size:
         _, length = _LENGTH.unpack_from(view, position)
         end = position + _LENGTH.size + length
         if end > size:
             break
-        unpacked += _batch(view[position:end], piece)
+        batch = Batch(view[position:end], offset)
+        if batch.next_offset > offset:
+            found.append(batch)
         position = end
-    return piece
+    return found
 
 
-def _batch(data: memoryview, piece: Piece) -> int:
-    """Add a batch to `piece`; about what memory it took, which is as much as can be if it was too much."""
-    if data[_MAGIC_AT] != _MAGIC:
-        raise CorruptRecordException(f"record batch of format {data[_MAGIC_AT]}, not {_MAGIC}")
-    batch, plain, taken = DefaultRecordBatch(data), data, len(data)
-    if not batch.validate_crc():
-        raise CorruptRecordException(f"checksum of the batch at offset {batch.base_offset} is wrong")
-    start = piece.next_offset
-    if batch.next_offset <= start:
-        return 0
-    if not batch.is_control_batch:
+class Batch:
+    """One batch, from `start` on, read when its records are taken: what was just read need not be fetched from memory.
+
+    Attributes:
+        left: records that may still come (compaction and `start` may have taken some).
+        next_offset: where the next batch begins; compaction may have taken the last records of this one.
+        sound: nothing unreadable was found yet.
+    """
+
+    __slots__ = ("_batch", "_data", "_records", "_start", "left", "next_offset", "sound")
+
+    def __init__(self, data: memoryview, start: int) -> None:
+        if data[_MAGIC_AT] != _MAGIC:
+            raise CorruptRecordException(f"record batch of format {data[_MAGIC_AT]}, not {_MAGIC}")
+        batch = DefaultRecordBatch(data)
+        if not batch.validate_crc():
+            raise CorruptRecordException(f"checksum of the batch at offset {batch.base_offset} is wrong")
+        (count,) = _COUNT.unpack_from(data, _COUNT_AT)
+        self._data, self._batch, self._start = data, batch, start
+        self._records: Iterator[Any] | None = None
+        self.left = 0 if batch.is_control_batch else max(count, 1)
+        self.next_offset: int = batch.next_offset
+        self.sound = True
+
+    def take(self, limit: int) -> list[Any]:
+        """Up to `limit` of the records left, in order, `Damaged` ones in their places; none only if there are none."""
+        taken: list[Any] = []
+        while not taken and self.left:
+            taken = self._next(limit)
+            if taken and taken[0].offset < self._start:
+                taken = [record for record in taken if record.offset >= self._start]
+        if taken:
+            self._start = taken[-1].offset + 1
+        return taken
+
+    def _next(self, limit: int) -> list[Any]:
         try:
-            if codec_of(data):
-                plain = memoryview(uncompressed(data))
-                batch = DefaultRecordBatch(plain)
-            records = list(batch)
+            if self._records is None:
+                if codec_of(self._data):
+                    self._data = memoryview(uncompressed(self._data))
+                    self._batch = DefaultRecordBatch(self._data)
+                self._records = iter(self._batch)
+            found = list(islice(self._records, limit))
         except Exception as error:  # noqa: BLE001  what a parser or a codec raises for bytes it cannot read
-            records = _one_by_one(plain, piece, error)
-        taken = BATCH_BYTES if codec_of(plain) else len(plain) + _RECORD_BYTES * len(records)
-        if batch.base_offset < start:
-            records = [record for record in records if record.offset >= start]
-        piece.records += records
-    # Compaction may have taken the last records of a batch: the next fetch begins after it all the same.
-    piece.next_offset = batch.next_offset
-    return taken
+            again = _one_by_one(self._data, self._start, error)
+            self.left, self.sound = len(again), False
+            self._records = iter(again)
+            found = list(islice(self._records, limit))
+        self.left = self.left - len(found) if len(found) == limit else 0
+        return found
 
 
-def _one_by_one(data: memoryview, piece: Piece, reason: Exception) -> list[Any]:
+def _one_by_one(data: memoryview, start: int, reason: Exception) -> list[Plain | Damaged]:
+    """All records of a batch; what is lost from somewhere on is told at `start` if that lies behind it."""
     batch = _DefaultRecordBatchPy(data)
     if codec_of(data):
         what = f"the batch cannot be uncompressed: {reason!r}"
-        piece.damaged.append(Damaged(batch.base_offset, batch.first_timestamp, what))
-        return []
+        return [Damaged(max(batch.base_offset, start), batch.first_timestamp, what)]
     buffer, position = batch._buffer, batch._pos  # noqa: SLF001
     append_time = batch.max_timestamp if batch.timestamp_type else None
-    records: list[Any] = []
+    records: list[Plain | Damaged] = []
     for index in range(batch._num_records):  # noqa: SLF001
         try:
             length, body = decode_varint(buffer, position)
             position = body + length
             if length <= 0 or position > len(buffer):
                 raise ValueError(f"a record of {length} bytes")  # noqa: TRY301  the handler makes the report
-            record = _record(buffer, body, position, batch.base_offset, batch.first_timestamp, append_time)
+            records.append(_record(buffer, body, position, batch.base_offset, batch.first_timestamp, append_time))
         except (ValueError, IndexError) as error:
             # Where a record ends is not known any more, so what follows in the batch is lost with it.
             what = f"the batch is unreadable from here: {error}"
-            piece.damaged.append(Damaged(batch.base_offset + index, batch.first_timestamp, what))
+            records.append(Damaged(max(batch.base_offset + index, start), batch.first_timestamp, what))
             break
-        if isinstance(record, Plain):
-            records.append(record)
-        elif record.offset >= piece.next_offset:
-            piece.damaged.append(record)
     return records
 
 

@@ -1,10 +1,12 @@
 """How far one reader has come in one partition, and what was fetched for it and not taken yet. Pure."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 
-from hal9.log.batches import Piece
+from hal9.log.batches import Damaged
 from hal9.log.effects import Record
 
 ENOUGH = 1_000
@@ -18,6 +20,29 @@ def always() -> bool:
     return True
 
 
+class Records(Protocol):
+    """Some records of one partition; `hal9.log.batches.Batch` is one."""
+
+    @property
+    def left(self) -> int:
+        """How many there still are, about; 0 only if there are none."""
+        ...
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after them."""
+        ...
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing unreadable was found among them yet."""
+        ...
+
+    def take(self, limit: int) -> list[Any]:
+        """Up to `limit` of those left, `Damaged` ones in their places; none only if there are none."""
+        ...
+
+
 class Cursor:
     """A reader of one partition, from `start` on, up to `end` if that is given.
 
@@ -26,19 +51,23 @@ class Cursor:
         position: the next one to be taken.
         highwater: end of the log when it was last seen, -1 before.
         flying: a fetch is under way.
+        waiting: records that were fetched and not taken, about.
+        on_damaged: who is told what cannot be read; None: it is taken in its place.
     """
 
     __slots__ = (
+        "_fetched",
         "at",
         "closed",
         "end",
         "flying",
         "highwater",
         "offset",
+        "on_damaged",
         "partition",
         "position",
-        "records",
         "topic",
+        "waiting",
         "wanted",
     )
 
@@ -56,12 +85,14 @@ class Cursor:
         self.offset = self.position = start
         self.end = end
         self.highwater = _UNKNOWN
-        self.records: list[Record] = []
+        self._fetched: deque[Records] = deque()
+        self.waiting = 0
+        self.on_damaged: Callable[[Damaged], None] | None = None
         self.flying = self.closed = False
 
     def __repr__(self) -> str:
         bound = "" if self.end is None else f" of {self.end}"
-        return f"<Cursor {self.topic}-{self.partition} at {self.position}{bound}, {len(self.records)} fetched>"
+        return f"<Cursor {self.topic}-{self.partition} at {self.position}{bound}, {self.waiting} fetched>"
 
     def done(self) -> bool:
         """Everything up to `end` was taken."""
@@ -78,18 +109,17 @@ class Cursor:
 
     def due(self) -> bool:
         """Whether to fetch for it now."""
-        if self.flying or self.closed or len(self.records) >= ENOUGH:
+        if self.flying or self.closed or self.waiting >= ENOUGH:
             return False
         return (self.end is None or self.offset < self.end) and self.wanted()
 
-    def landed(self, piece: Piece, highwater: int) -> None:
+    def landed(self, fetched: Iterable[Records], highwater: int) -> None:
         """A fetch from `offset` on came back."""
         self.highwater = highwater
-        records = piece.records
-        if self.end is not None and piece.next_offset > self.end:
-            records = [record for record in records if record.offset < self.end]
-        self.records += records
-        self.offset = piece.next_offset
+        for records in fetched:
+            self._fetched.append(records)
+            self.waiting += records.left
+            self.offset = records.next_offset
 
     def seen(self, end: int) -> None:
         """The log ends at `end`, by another question than a fetch."""
@@ -97,13 +127,30 @@ class Cursor:
 
     def take(self, limit: int) -> list[Record]:
         """Up to `limit` of the fetched records; `position` moves behind them."""
-        if len(self.records) <= limit:
-            taken, self.records = self.records, []
+        taken: list[Record] = []
+        while self._fetched and len(taken) < limit:
+            records = self._fetched[0]
+            self.waiting -= records.left
+            found = records.take(limit - len(taken))
+            taken += found if records.sound or self.on_damaged is None else self._sort_out(found, self.on_damaged)
+            self.waiting += records.left
+            if not records.left:
+                self._fetched.popleft()
+        if self.end is not None and taken and taken[-1].offset >= self.end:
+            taken = [record for record in taken if record.offset < self.end]
+            self._fetched.clear()
+            self.waiting = 0
+        if not self._fetched:
             self.position = self.offset if self.end is None else min(self.offset, max(self.end, self.position))
-            return taken
-        taken, self.records = self.records[:limit], self.records[limit:]
-        self.position = taken[-1].offset + 1
+        elif taken:
+            self.position = taken[-1].offset + 1
         return taken
+
+    def _sort_out(self, found: list[Any], tell: Callable[[Damaged], None]) -> list[Any]:
+        for record in found:
+            if isinstance(record, Damaged) and (self.end is None or record.offset < self.end):
+                tell(record)
+        return [record for record in found if not isinstance(record, Damaged)]
 
     def skip_to(self, start: int) -> None:
         """The log begins at `start` now: what was before it is gone."""

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -22,7 +23,7 @@ from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRange
 
 from hal9.connection import kafka_options
 from hal9.errors import Hal9Error, Transient, Unreachable
-from hal9.log.batches import Damaged, Piece, parse
+from hal9.log.batches import Damaged, split
 from hal9.log.connections import open_connections
 from hal9.log.cursor import Cursor
 from hal9.log.effects import EARLIEST, LATEST
@@ -98,6 +99,8 @@ class Fetching:
 
     def open(self, cursor: Cursor) -> Cursor:
         """Serve a cursor from now on."""
+        if self._on_damaged is not None:
+            cursor.on_damaged = partial(self._on_damaged, cursor)
         self._cursors[cursor] = None
         self._client.add_topic(cursor.topic).add_done_callback(lambda _: self.poke())
         self.poke()
@@ -228,26 +231,17 @@ class Fetching:
             self._client.force_metadata_update()
             return f"{cursor.topic}-{cursor.partition}: {for_code(code).__name__}"
         try:
-            piece = parse(data, cursor.offset)
+            batches = split(data, cursor.offset)
         except CorruptRecordException as error:
             return f"{cursor.topic}-{cursor.partition}: {error}"
-        if piece.damaged:
-            self._sort_out(cursor, piece)
-        cursor.landed(piece, highwater)
-        self._patience.came(len(piece.records))
+        cursor.landed(batches, highwater)
+        self._patience.came(sum([batch.left for batch in batches]))
         if cursor.moved():
             # Who was served goes to the end of the line: a broker fills an answer in the order of the question.
             del self._cursors[cursor]
             self._cursors[cursor] = None
             self._on_data(cursor)
         return None
-
-    def _sort_out(self, cursor: Cursor, piece: Piece) -> None:
-        if self._on_damaged is None:
-            piece.records = sorted([*piece.records, *piece.damaged], key=lambda record: record.offset)
-            return
-        for damaged in piece.damaged:
-            self._on_damaged(cursor, damaged)
 
     async def _out_of_range(self, cursor: Cursor) -> str | None:
         at = cursor.at

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 _log = logger("log.holding")
 
-CHUNK = 500
-"""Records of one log handed to a core at once: some milliseconds of work."""
+CHUNK = 100
+"""Records of one log handed to a core at once, just read out of their batch: as many as the caches of a core hold."""
 
 
 class Keeper(Protocol):

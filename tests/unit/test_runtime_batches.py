@@ -2,6 +2,7 @@
 
 import resource
 import struct
+from dataclasses import dataclass
 
 import cramjam
 import pytest
@@ -12,7 +13,7 @@ from aiokafka.record.util import calc_crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hal9.log.batches import PIECE_BYTES, Damaged, parse
+from hal9.log.batches import Damaged, split
 from hal9.log.effects import Record
 from hal9.log.uncompressing import BATCH_BYTES, BATCH_RECORDS
 
@@ -38,6 +39,29 @@ def spoilt(data: bytes, old: bytes, new: bytes) -> bytes:
     raw[at : at + len(old)] = new
     raw[17:21] = struct.pack(">I", calc_crc32c(bytes(raw[21:])))
     return bytes(raw)
+
+
+@dataclass
+class Piece:
+    """What a fetch brought, all of it read."""
+
+    records: list[Record]
+    next_offset: int
+    damaged: list[Damaged]
+
+
+def parse(data: bytes, offset: int, limit: int = 3) -> Piece:
+    """Read it in steps of `limit`."""
+    piece = Piece([], offset, [])
+    for found in split(data, offset):
+        piece.next_offset = found.next_offset
+        while found.left:
+            taken = found.take(limit)
+            assert len(taken) <= limit
+            assert taken or not found.left
+            piece.damaged += [record for record in taken if isinstance(record, Damaged)]
+            piece.records += [record for record in taken if not isinstance(record, Damaged)]
+    return piece
 
 
 def shown(records: list[Record]) -> list[tuple[int, At]]:
@@ -111,7 +135,7 @@ def test_bytes_that_cannot_be_uncompressed_cost_their_batch() -> None:
     data = spoilt(batch([(b"k" * 100, b"v", [])], 3, GZIP), b"\x1f\x8b", b"\x00\x00")
     data += batch([(b"k", b"v", [])], 4)
     piece = parse(data, 3)
-    assert [record.offset for record in parse(data, piece.next_offset).records] == [4]
+    assert [record.offset for record in piece.records] == [4]
     assert isinstance(piece.damaged[0], Damaged)
     assert "uncompressed" in piece.damaged[0].detail
 
@@ -145,11 +169,11 @@ def test_a_bomb_costs_its_batch_and_no_memory(name: str) -> None:
     bomb = bytes(encode(bytes(8 * BATCH_BYTES)))
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     data = packed(bomb, codec, 3) + batch([(b"k", b"v", [])], 4)
-    first = parse(data, 3)
-    (found,) = first.damaged
-    assert (found.offset, first.records, first.next_offset) == (3, [], 4)
+    piece = parse(data, 3)
+    (found,) = piece.damaged
+    assert (found.offset, piece.next_offset) == (3, 5)
     assert "TooMuch" in found.detail
-    assert shown(parse(data, 4).records) == [(4, (b"k", b"v", []))]
+    assert shown(piece.records) == [(4, (b"k", b"v", []))]
     grown_bytes = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb)
     assert grown_bytes < 3 * BATCH_BYTES
 
@@ -174,16 +198,14 @@ def test_what_is_no_compressed_payload_costs_its_batch(codec: int, payload: byte
     assert [found.offset for found in piece.damaged] == [3]
 
 
-def test_batches_that_unpack_to_much_come_in_more_than_one_piece() -> None:
-    value = bytes(PIECE_BYTES // 4)
-    data = b"".join(packed_record(value, at) for at in range(10))
-    piece = parse(data, 0)
-    assert 4 <= len(piece.records) < 10
-    at, taken = piece.next_offset, len(piece.records)
-    while at < 10:
-        piece = parse(data, at)
-        at, taken = piece.next_offset, taken + len(piece.records)
-    assert taken == 10
+def test_batches_are_unpacked_one_at_a_time() -> None:
+    value = bytes(BATCH_BYTES // 4)
+    batches = split(b"".join(packed_record(value, at) for at in range(32)), 0)
+    before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    while batches:
+        (record,) = batches.pop(0).take(1)
+        assert len(record.value) == len(value)
+    assert 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) < 3 * BATCH_BYTES
 
 
 def packed_record(value: bytes, base: int) -> bytes:
@@ -192,3 +214,18 @@ def packed_record(value: bytes, base: int) -> bytes:
     raw = bytearray(builder.build())
     raw[:8] = struct.pack(">q", base)
     return bytes(raw)
+
+
+def test_what_is_lost_in_the_middle_of_a_batch_is_told_where_reading_began() -> None:
+    lost = spoilt(batch([(b"k" * 100, b"v", [])] * 3, 3, GZIP), b"\x1f\x8b", b"\x00\x00")
+    (found,) = parse(lost, 5).damaged
+    assert found.offset == 5
+    assert not split(lost, 6)
+
+
+def test_a_batch_says_that_it_is_not_sound_when_it_has_found_out() -> None:
+    data = batch([(b"k0", b"v", [("ok", b"")]), (b"k1", b"v", [("XX", b"")]), (b"k2", b"v", [])], 5)
+    (found,) = split(spoilt(data, b"XX", b"\xff\xfe"), 5)
+    assert ([record.offset for record in found.take(1)], found.sound, found.left) == ([5], True, 2)
+    assert ([record.offset for record in found.take(1)], found.sound) == ([6], False)
+    assert ([record.offset for record in found.take(1)], found.left) == ([7], 0)

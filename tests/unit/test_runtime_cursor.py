@@ -3,18 +3,19 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hal9.log.batches import Piece, Plain
+from hal9.log.batches import Damaged, Plain
 from hal9.log.cursor import ENOUGH, Cursor
+from tests.landing import Landed
 
 
 def record(offset: int) -> Plain:
     return Plain(offset, 0, b"k", None, [])
 
 
-def fetch(log: set[int], start: int, count: int, end: int) -> Piece:
+def fetch(log: set[int], start: int, count: int, end: int) -> list[Landed]:
     """What a broker answers: whole batches, compacted or not, perhaps none."""
     stop = min(start + count, end)
-    return Piece([record(at) for at in range(start, stop) if at in log], stop, [])
+    return [Landed([record(at) for at in range(start, stop) if at in log], stop)]
 
 
 @given(
@@ -71,3 +72,17 @@ def test_a_log_that_begins_later_is_read_from_there() -> None:
     cursor.skip_to(20)
     assert cursor.take(5) == []
     assert cursor.done()
+
+
+def test_what_cannot_be_read_is_told_and_not_taken_or_taken_in_its_place() -> None:
+    told: list[int] = []
+    for sorting in (True, False):
+        cursor = Cursor("t", 0, 0, end=4)
+        if sorting:
+            cursor.on_damaged = lambda damaged: told.append(damaged.offset)
+        landed = Landed([record(0), Damaged(1, 0, "header names"), record(2), record(3), Damaged(5, 0, "x")], 6)
+        landed.sound = False
+        cursor.landed([landed], 6)
+        assert [r.offset for r in cursor.take(9)] == ([0, 2, 3] if sorting else [0, 1, 2, 3])
+        assert cursor.done()
+    assert told == [1], "what lies beyond the end is nobody's here"

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from hal9.log.batches import Piece, Plain
+from hal9.log.batches import Plain
 from hal9.log.clock import Clock
 from hal9.log.cursor import Cursor
 from hal9.log.effects import Headers, Send
 from hal9.log.holding import CHUNK, Holding
 from hal9.testing.echo import EchoCore
 from hal9.topics import Topics
+from tests.landing import Landed
 
 
 class Fetching:
@@ -31,7 +32,7 @@ class Fetching:
     def land(self, topic: str, offsets: Iterable[int], headers: Headers = ()) -> None:
         cursor = self.cursors[topic]
         records: list[Plain] = [Plain(at, 0, b"k", b"v%d" % at, headers) for at in offsets]
-        cursor.landed(Piece([*records], records[-1].offset + 1, []), records[-1].offset + 1)
+        cursor.landed([Landed(records, records[-1].offset + 1)], records[-1].offset + 1)
 
 
 class Appender:
@@ -90,7 +91,7 @@ class Rig:
         self.holding.begin(self.holding.start(), None)
         self.store(self.appender.take("dispatched"), 0)
         claim = Plain(0, 0, b"\0claim/me", b"", [])
-        self.fetching.cursors["dispatched"].landed(Piece([claim], 1, []), 1)
+        self.fetching.cursors["dispatched"].landed([Landed([claim], 1)], 1)
         self.holding.pump()
         assert self.core.serving
         return self
@@ -142,7 +143,7 @@ def test_what_others_wrote_between_is_read_before_the_own_record(rig: Rig) -> No
     assert "dispatched" in rig.fetching.cursors
     cursor = rig.fetching.cursors["dispatched"]
     own = [Plain(at, 0, b"k", b"own", sends[0].headers) for at in (900, 901)]
-    cursor.landed(Piece([*own], 902, []), 902)
+    cursor.landed([Landed([*own], 902)], 902)
     rig.holding.pump()
     assert rig.answered() == [b"own"]
     assert "dispatched" not in rig.fetching.cursors
@@ -210,7 +211,7 @@ def test_a_foreign_claim_that_was_made_meanwhile_restarts_it(rig: Rig) -> None:
     rig.holding.resume()
     rig.keeper.asked.pop()[1](2)
     foreign = Plain(1, 0, b"\0claim/other", b"", [])
-    rig.fetching.cursors["dispatched"].landed(Piece([foreign], 2, []), 2)
+    rig.fetching.cursors["dispatched"].landed([Landed([foreign], 2)], 2)
     rig.holding.pump()
     assert rig.keeper.restarted == ["somebody else claimed"]
 
@@ -234,7 +235,7 @@ def test_a_scan_is_handed_over_to_its_end_even_when_nothing_is_left_of_it(rig: R
     rig.core.scanned = lambda _log, records, at, _now: seen.append((len(records), at))  # type: ignore[method-assign]
     rig.fetching.land("responses", [20, 21])
     rig.holding.pump()
-    cursor.landed(Piece([], 35, []), 40)
+    cursor.landed([Landed([], 35)], 40)
     rig.holding.pump()
     assert seen == [(2, 22), (0, 30)]
     assert "responses" not in rig.fetching.cursors
@@ -251,7 +252,7 @@ def test_after_it_is_dropped_nothing_reaches_the_core(rig: Rig) -> None:
 def test_a_core_that_asks_for_it_is_restarted_and_fed_no_further(rig: Rig) -> None:
     rig.store(rig.request(0), 3)
     foreign = Plain(1, 0, b"\0claim/other", b"", [])
-    rig.fetching.cursors["dispatched"].landed(Piece([foreign, Plain(2, 0, b"k", b"v", [])], 3, []), 4)
+    rig.fetching.cursors["dispatched"].landed([Landed([foreign, Plain(2, 0, b"k", b"v", [])], 3)], 4)
     assert not rig.holding.pump()
     assert rig.keeper.restarted == ["somebody else claimed"]
     assert rig.fetching.cursors == {}
