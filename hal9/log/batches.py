@@ -7,7 +7,7 @@ record by record: the sound ones are records like all others, the rest come back
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from aiokafka.errors import CorruptRecordException
@@ -109,7 +109,7 @@ class Batch:
                 if codec_of(self._data):
                     self._data = memoryview(uncompressed(self._data))
                     self._batch = DefaultRecordBatch(self._data)
-                self._records = iter(self._batch)
+                self._records = chain(self._batch)  # it bears `iter` once only
             found = list(islice(self._records, limit))
         except Exception as error:  # noqa: BLE001  what a parser or a codec raises for bytes it cannot read
             again = _one_by_one(self._data, self._start, error)

@@ -48,6 +48,7 @@ class Piece:
     records: list[Record]
     next_offset: int
     damaged: list[Damaged]
+    sound: bool = True
 
 
 def parse(data: bytes, offset: int, limit: int = 3) -> Piece:
@@ -61,6 +62,7 @@ def parse(data: bytes, offset: int, limit: int = 3) -> Piece:
             assert taken or not found.left
             piece.damaged += [record for record in taken if isinstance(record, Damaged)]
             piece.records += [record for record in taken if not isinstance(record, Damaged)]
+        piece.sound = piece.sound and found.sound
     return piece
 
 
@@ -85,7 +87,7 @@ def test_records_come_back_as_they_were_written(
     piece = parse(data, base + skip)
     assert shown(piece.records) == expected[skip:]
     assert piece.next_offset == max(base + skip, after + len(second))
-    assert piece.damaged == []
+    assert (piece.damaged, piece.sound) == ([], True)
 
 
 @settings(max_examples=50)
