@@ -65,6 +65,8 @@ _DIGITS = 16
 """Most digits of a decimal header."""
 _REQUIRED = 6
 """Headers without which there is no dispatched request (`primary` or `rejected` is one): most have little else."""
+_ANSWERED = (ID, POSITION, EPOCH, ROLE, STATUS, STATE_VERSION)
+"""The first headers of a response, in this order: looking them up by name costs twice as much."""
 _NONE: tuple[tuple[str, bytes], ...] = ()
 _NAMED: dict[bytes | None, System | None] = {None: None, **{name.encode(): name for name in SYSTEMS}}
 _NO_LAYER: tuple[str | None, int] = (None, 0)
@@ -134,9 +136,15 @@ def position_header(partition: int, offset: int) -> bytes:
 def parse_position(value: bytes | None) -> tuple[int, int] | None:
     """Inverse of `position_header`; None if malformed."""
     head, _, tail = (value or b"").partition(b":")
-    if head.isdigit() and tail.isdigit() and len(head) <= _DIGITS and len(tail) <= _DIGITS:
-        return int(head), int(tail)
+    partition = _partition(head)
+    if partition is not None and tail.isdigit() and len(tail) <= _DIGITS:
+        return partition, int(tail)
     return None
+
+
+@lru_cache(maxsize=1024)
+def _partition(value: bytes) -> int | None:
+    return int(value) if value.isdigit() and len(value) <= _DIGITS else None
 
 
 def default_id(topic: str, partition: int, offset: int) -> str:
@@ -297,27 +305,33 @@ class Response(Struct, gc=False):
 
 def parse_response(record: Record) -> Response:
     """Read a record of a response log; Poison if it is not what a system writes."""
-    fields = dict(record.headers)
-    get = fields.get
-    position, epoch = parse_position(get(POSITION)), get(EPOCH) or b""
-    status = RESPONSE_STATUSES.get(get(STATUS) or b"")
-    if position is None or status is None or not epoch.isdigit() or len(epoch) > _DIGITS:
-        raise Poison("bad-response", f"headers {sorted(fields)}")
-    version = get(STATE_VERSION) or b"0"
-    found = Response(
-        position[1],
-        int(epoch),
-        get(ROLE, b"primary"),
-        status,
-        get(ERROR),
-        int(version) if version.isdigit() and len(version) <= _DIGITS else 0,
-        get(STATE_DIFF),
-        position[0],
-        record.value,
-    )
+    headers = record.headers
+    if len(headers) < len(_ANSWERED):
+        headers = _in_order(headers)
+    (a, position), (b, epoch), (c, role), (d, said), (e, version) = headers[1:6]
+    if not (a == POSITION and b == EPOCH and c == ROLE and d == STATUS and e == STATE_VERSION):
+        headers = _in_order(headers)
+        (_, position), (_, epoch), (_, role), (_, said), (_, version) = headers[1:6]
+    error = diff = None
+    for name, value in headers[6:]:
+        if name == STATE_DIFF:
+            diff = value
+        elif name == ERROR:
+            error = value
+    at, status = parse_position(position), RESPONSE_STATUSES.get(said or b"")
+    if at is None or status is None or not epoch or not epoch.isdigit() or len(epoch) > _DIGITS:
+        raise Poison("bad-response", f"headers {sorted(dict(record.headers))}")
+    number = int(version) if version and version.isdigit() and len(version) <= _DIGITS else 0
+    found = Response(at[1], int(epoch), role, status, error, number, diff, at[0], record.value)
     if status is MOVED:
-        found.layer, found.layer_version = _layer(fields)
+        found.layer, found.layer_version = _layer(dict(headers))
     return found
+
+
+def _in_order(headers: Headers) -> Headers:
+    """The headers of a response as `hal9.backend.responses` writes them; other systems have an order of their own."""
+    given = {ROLE: b"primary", **dict(headers)}
+    return [(name, given.pop(name, b"")) for name in _ANSWERED] + list(given.items())
 
 
 class Change(Struct, gc=False):

@@ -24,7 +24,7 @@ from services.router.returned import Returned
 
 YOUNG_MS = 50
 """Requests in flight for less are not looked at: while nothing is wrong all are."""
-LOOKED_AT_PER_MS = 50
+LOOKED_AT_PER_MS = 25
 """With very many in flight they are looked at less often than at every tick: it must not cost what they need."""
 UNALIGNED = frozenset({b"not-held", b"not-read-only", b"not-reached"})
 """Why a system does not answer a read beside the owner: the owner is asked then."""
