@@ -240,14 +240,20 @@ class RouterCore:
         if request.rejected is not None or known is None or key is None:
             self.admission.reject(entry)
             return
-        self.load.open += 1
-        self.load.bytes += len(entry.value or b"")
-        self.deadlines.add(request.deadline_ms, position)
+        self.admit(entry, now_ms)
         if key in self.queues or self.handover.holds(key):
             self.queues.setdefault(key, []).append(entry)
             self.pump(key)
         else:
             self._dispatch(entry, known)
+
+    def admit(self, entry: Entry, now_ms: float) -> None:
+        """A request that is to be answered by a system, or by its deadline."""
+        deadline_ms = entry.request.deadline_ms
+        self.load.open += 1
+        self.load.bytes += len(entry.value or b"")
+        self.deadlines.add(deadline_ms, entry.position)
+        self.reading.shortest_ms = min(self.reading.shortest_ms, deadline_ms - now_ms)
 
     def _trace(self, entry: Entry) -> None:
         request = entry.request

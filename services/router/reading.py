@@ -8,6 +8,7 @@ to the deadline, or because the read has waited so long for its key to be handed
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import Protocol
 
 from hal9 import wire
@@ -23,8 +24,8 @@ from services.router.passed import Passed
 from services.router.returned import Returned
 
 YOUNG_MS = 50
-"""Requests in flight for less are not looked at: while nothing is wrong all are."""
-LOOKED_AT_PER_MS = 25
+"""Requests in flight for less are not looked at, whatever their deadline."""
+LOOKED_AT_PER_MS = 50
 """With very many in flight they are looked at less often than at every tick: it must not cost what they need."""
 UNALIGNED = frozenset({b"not-held", b"not-read-only", b"not-reached"})
 """Why a system does not answer a read beside the owner: the owner is asked then."""
@@ -85,6 +86,10 @@ class Reading:
         self._refused: set[int] = set()
         """Reads that the other system does not serve: due at every tick until they may go to their owner."""
         self._look_ms = 0.0
+        self.shortest_ms = inf
+        """The shortest time to its deadline that a request was taken in with, in this minute: no read is late before
+        `fallback_after` of it. The minute before counts too; what was taken in earlier has passed its deadline."""
+        self._shortest_before, self._until_ms = inf, 0.0
 
     # ------------------------------------------------------------------ which way a request goes at first
     def elsewhere(self, entry: Entry, known: Key, owner: System) -> bool:
@@ -125,6 +130,9 @@ class Reading:
     # ------------------------------------------------------------------ reads that have had their time
     def tick(self, in_flight: int, now_ms: float) -> None:
         """Ask elsewhere for the reads that are due, if it is time to look for them among so many."""
+        if now_ms >= self._until_ms:
+            self._shortest_before, self.shortest_ms = self.shortest_ms, inf
+            self._until_ms = now_ms + wire.MAX_AHEAD_MS
         if not self.looks(in_flight, now_ms):
             return
         for entry in list(self._late(self._of.in_flight.values(), now_ms)):
@@ -145,8 +153,11 @@ class Reading:
         read_only = self._protection.read_only
         if not read_only or not (self._after or self._refused):
             return
+        young_ms: float = YOUNG_MS
+        if not self._refused:
+            young_ms = max(young_ms, self._after * min(self.shortest_ms, self._shortest_before))
         for entry in in_flight:
-            if now_ms - entry.received_ms < YOUNG_MS:
+            if now_ms - entry.received_ms < young_ms:
                 return
             if entry.course is not Course.BOTH and entry.request.operation in read_only:
                 since = self._due.get(entry.position, entry.received_ms)

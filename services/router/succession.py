@@ -16,7 +16,6 @@ from hal9.log.validity import Validity
 from schemas.base import other
 from services.router import headers
 from services.router.admission import status_of
-from services.router.deadlines import Deadlines
 from services.router.entry import Course, Entry
 from services.router.handover import Handover
 from services.router.identities import Identities
@@ -39,7 +38,10 @@ class Partition(Protocol):
     load: Load
     keys: KeyBook
     validity: Validity
-    deadlines: Deadlines
+
+    def admit(self, entry: Entry, now_ms: float) -> None:
+        """A request that is to be answered by a system, or by its deadline."""
+        ...
 
     def reply(self, entry: Entry, status: str, value: bytes | None, error: str | None, now_ms: float) -> None:
         """Answer a request."""
@@ -119,10 +121,8 @@ class Succession:
         entry = Entry(found.position, key, known, request, record.value, now_ms, core.answers_next, found.rejected)
         core.identities.see(key, found.id, found.position, now_ms)
         if found.rejected is None:
-            core.load.open += 1
-            core.load.bytes += len(entry.value or b"")
+            core.admit(entry, now_ms)
             core.in_flight[found.position] = entry
-            core.deadlines.add(found.deadline_ms, found.position)
         else:
             self._rejections[found.position] = entry
         return entry

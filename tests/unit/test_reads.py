@@ -1,6 +1,6 @@
 """Reads beside the owner of their key: fallback, and by operation."""
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import pytest
 from hypothesis import given
@@ -12,12 +12,16 @@ from hal9.backend.freshness import HELD_MS, Freshness
 from hal9.backend.reads import Read
 from hal9.backend.store import NOTHING, Held
 from hal9.testing.runtime import MemoryRuntime
+from hal9.wire import MAX_AHEAD_MS, Request
 from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System
 from schemas.telemetry import Outcome
 from services.router.config import RouterConfig
 from services.router.core import RouterCore
+from services.router.entry import Entry
+from services.router.keybook import Key
 from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection
+from services.router.reading import YOUNG_MS
 from simulation.applied import answered
 from simulation.stage import Stage, headers
 
@@ -467,3 +471,28 @@ def test_very_many_requests_in_flight_are_looked_at_less_often() -> None:
     reading = RouterCore(0, RouterConfig(migration="m", partitions=1, instance="r", unique=str, book=book)).reading
     looks = {open_: sum(reading.looks(open_, base + at) for at in range(0, 10_000, 100)) for base, open_ in COUNTS}
     assert looks == {0: 100, 5_000: 100, 20_000: 25}
+
+
+class Late(NamedTuple):
+    """A read that is taken in so long after the one before it, and has so long."""
+
+    after_ms: int
+    within_ms: int
+
+
+@given(st.lists(st.builds(Late, st.integers(0, 40_000), st.integers(1, MAX_AHEAD_MS)), max_size=12))
+def test_no_late_read_is_passed_over_for_being_young(reads: list[Late]) -> None:
+    config = RouterConfig(migration="m", partitions=1, instance="r", unique=str, book=OutcomeBook("r"))
+    core, now_ms, taken = RouterCore(0, config), 0.0, list[Entry]()
+    core.protection.read_only = frozenset({"get"})
+    for number, read in enumerate([*reads, Late(MAX_AHEAD_MS, 1)]):
+        for _ in range(read.after_ms // 250):
+            now_ms += 250.0
+            core.reading.tick(0, now_ms)
+            taken = [entry for entry in taken if entry.request.deadline_ms > now_ms]
+            late = [e for e in taken if now_ms >= (e.received_ms + e.request.deadline_ms) / 2]
+            assert list(core.reading._late(taken, now_ms)) == [e for e in late if now_ms - e.received_ms >= YOUNG_MS]
+        request = Request(f"id-{number}", "get", int(now_ms) + read.within_ms, None, [])
+        entry = Entry(number, b"n", Key("n", 0, 0, None), request, b"", now_ms)
+        core.admit(entry, now_ms)
+        taken.append(entry)
