@@ -98,14 +98,12 @@ class Comparer:
 
     def _judge(self, entry: Entry, primary: Response, shadow: Response, now_ms: float) -> tuple[str, list[Difference]]:
         """They ran on unequal state, which says nothing; or what differs says how it ended."""
-        flat, hierarchical = (primary, shadow) if entry.owner == FLAT else (shadow, primary)
         if (shadow.error == INCOMPARABLE and not shadow.ok) or primary.state_version != shadow.state_version:
             return "incomparable", []
+        flat, hierarchical = (primary, shadow) if entry.owner == FLAT else (shadow, primary)
         found = judged(flat, hierarchical, shadow.state_diff, self._rules, entry.request.operation, now_ms)
-        if primary.ok != shadow.ok:
-            return "one_sided", found
         if found:
-            return "divergent", found
+            return ("divergent" if primary.ok == shadow.ok else "one_sided"), found
         return ("equal" if primary.ok else "both_failed"), found
 
     def _divergence(

@@ -314,7 +314,9 @@ class RouterCore:
             if response.role == b"fallback":
                 self.reading.answered(system, record, response, now_ms)
             else:
-                self._shadow(system, response, now_ms)
+                if self.shadowing.probes:
+                    self.shadowing.answered(system, response)
+                self.report(self.comparer.shadow(system, response, now_ms))
             return
         entry = self.in_flight.get(response.position)
         if entry is None or entry.owner != system or entry.epoch != response.epoch:
@@ -361,11 +363,6 @@ class RouterCore:
                 queue.sort(key=lambda e: e.position)
         for key in dict.fromkeys(e.key for e in taken if e.key is not None):
             self.pump(key)
-
-    def _shadow(self, system: System, response: wire.Response, now_ms: float) -> None:
-        if self.shadowing.probes:
-            self.shadowing.answered(system, response)
-        self.report(self.comparer.shadow(system, response, now_ms))
 
     def reply(
         self,
