@@ -28,7 +28,7 @@ from hal9.telemetry.families import CONNECTIONS, CONSUMER_LAG, EPOCH
 from hal9.telemetry.logs import configure_logs, logger
 from hal9.telemetry.metrics import Metrics
 from hal9.telemetry.tracing import configure_tracing
-from hal9.topics import Topics
+from hal9.topics import Topics, agree
 from schemas.control import Settled
 from schemas.telemetry import Status
 
@@ -107,6 +107,7 @@ class Service:
         topics = Topics.of(settings.topics)
         context = Context(settings, topics, instance, clock, metrics, tracing.tracer, lambda: uuid.uuid4().hex)
         await reach_kafka(settings.kafka)
+        await agree(settings.kafka, topics)
         async with AsyncExitStack() as closing:
             closing.push_async_callback(asyncio.to_thread, tracing.close)
             control = await closing.enter_async_context(following(settings.kafka, topics, settings.migration.id))

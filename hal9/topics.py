@@ -6,13 +6,14 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError, for_code
 
-from hal9.errors import Transient
+from hal9.errors import ConfigError, Transient
 from hal9.log.administration import administering
 from hal9.log.effects import LATEST
 from hal9.log.log_ends import list_offsets
@@ -127,15 +128,34 @@ async def check(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S)
         if name not in configs:
             problems.append(f"topic {name} does not exist")
             continue
-        count, wanted = len(described[name]["partitions"]), topics.partitions_of(log)
-        if count != wanted:
-            problems.append(f"topic {name} has {count} partitions, not {wanted}")
+        if (said := _miscounted(topics, log, described)) is not None:
+            problems.append(said)
         problems += [
             f"topic {name}: {key} is {configs[name].get(key)}, not {value}"
             for key, value in topics.config(log).items()
             if configs[name].get(key) != value
         ]
     return problems
+
+
+async def agree(kafka: Kafka, topics: Topics, *, deadline_s: float = DEADLINE_S) -> None:
+    """Return if every topic that is there has as many partitions as declared.
+
+    Raises:
+        ConfigError: one has not: keys would be looked for where they do not lie.
+        Transient: Kafka did not answer in time.
+    """
+    async with administering(kafka, deadline_s) as admin:
+        described = {topic["topic"]: topic for topic in await admin.describe_topics(None)}
+    wrong = [said for log in LOGS if (said := _miscounted(topics, log, described)) is not None]
+    if wrong:
+        raise ConfigError(f"{wrong[0]}: keys lie elsewhere than TOPICS.PARTITIONS says")
+
+
+def _miscounted(topics: Topics, log: str, described: Mapping[str, Mapping[str, Any]]) -> str | None:
+    name, wanted = topics.name(log), topics.partitions_of(log)
+    count = len(described[name]["partitions"]) if name in described else wanted
+    return None if count == wanted else f"topic {name} has {count} partitions, not {wanted}"
 
 
 async def _configs(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:

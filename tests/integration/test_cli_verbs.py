@@ -139,6 +139,13 @@ async def test_topics_are_made_once_and_checked(bootstrap: str) -> None:
     assert "2 partitions, not 3" in problems[0]["problem"]
 
 
+async def test_a_service_with_another_number_of_partitions_does_not_begin(settings: Settings) -> None:
+    wrong = replace(settings, topics=replace(settings.topics, partitions=PARTITIONS + 1))
+    code, _, err = await hal9(wrong, "run", "router")
+    assert code == 2
+    assert f"has {PARTITIONS} partitions, not {PARTITIONS + 1}" in err
+
+
 async def test_a_migration_is_started_looked_at_rolled_back_and_remembered(settings: Settings) -> None:
     before = await as_json(settings, "migration", "status")
     assert (before["standing"], before["epoch"], before["services"]) == ("not started", 0, {})
