@@ -48,6 +48,9 @@ RESPONSE_STATUSES = {b"ok": "ok", b"error": "error", b"timeout": "timeout", b"mo
 """What a system says; `timeout`: the position was applied or passed long ago, and its answer is no longer kept;
 `moved`: nothing was done, the key is in a layer that stays at flat (for the router alone)."""
 
+INCOMPARABLE = b"incomparable"
+"""Error of a shadow that could not run on the state that the primary ran on: it says nothing of either system."""
+
 MAX_HEADERS = 32
 MAX_HEADER_BYTES = 8 * 1024
 MAX_ID_BYTES = 128

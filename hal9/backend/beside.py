@@ -28,7 +28,7 @@ from hal9.log.effects import Call, Effects, Record, Tracer
 from schemas.base import FLAT, System
 from schemas.state import ArchitectureLayer
 
-INCOMPARABLE = Executed("error", "incomparable", None, None)
+INCOMPARABLE = Executed("error", wire.INCOMPARABLE.decode(), None, None)
 
 
 class Partition(Protocol):

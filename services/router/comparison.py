@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from hal9.compare import RuleBook, differences
 from hal9.compare.showing import cut
-from hal9.wire import Response
+from hal9.wire import INCOMPARABLE, Response
 from schemas.base import FLAT, System, encode
 from schemas.reports import Divergence, DivergenceKind, FieldDifference
 from services.router.deadlines import Deadlines
@@ -12,9 +12,6 @@ from services.router.entry import Entry
 from services.router.outcomes import OutcomeBook
 from services.router.reported import state_fields
 from services.router.twins import Twins
-
-INCOMPARABLE = b"incomparable"
-"""Error code of a shadow that could not run on the state that the primary ran on."""
 
 MAX_PAIRS = 5_000
 """Of one partition that wait for one side; with more, the router is pressed and shadows nothing."""

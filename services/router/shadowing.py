@@ -6,11 +6,10 @@ A shadow that does not go is counted and never awaited. The gate is shared by th
 from collections import Counter
 
 from hal9.stats.tokens import TokenBucket
-from hal9.wire import Response
+from hal9.wire import INCOMPARABLE, Response
 from schemas.base import System
 from services.router.breaker import Breaker, State
 
-INCOMPARABLE = b"incomparable"
 PROBE_GRACE_MS = 2_000
 
 
