@@ -311,10 +311,10 @@ def parse_response(record: Record) -> Response:
     headers = record.headers
     if len(headers) < len(_ANSWERED):
         headers = _in_order(headers)
-    (a, position), (b, epoch), (c, role), (d, said), (e, version) = headers[1:6]
-    if not (a == POSITION and b == EPOCH and c == ROLE and d == STATUS and e == STATE_VERSION):
+    (a, _), (b, position), (c, epoch), (d, role), (e, said), (f, version) = headers[:6]
+    if not (a == ID and b == POSITION and c == EPOCH and d == ROLE and e == STATUS and f == STATE_VERSION):
         headers = _in_order(headers)
-        (_, position), (_, epoch), (_, role), (_, said), (_, version) = headers[1:6]
+        _, (_, position), (_, epoch), (_, role), (_, said), (_, version) = headers[:6]
     error = diff = None
     for name, value in headers[6:]:
         if name == STATE_DIFF:

@@ -32,7 +32,7 @@ class Response(Struct, eq=False, gc=False):
     """Of a fallback: changes that the state does not show, and for how many milliseconds."""
 
     def headers(self, partition: int) -> list[tuple[str, bytes]]:
-        """The headers of the record on the response log."""
+        """The headers of the record on the response log; the first six in the order in which `wire` reads them."""
         request, executed = self.request, self.executed
         headers = [
             (wire.ID, request.id.encode()),

@@ -31,7 +31,8 @@ _SINGLE = {0xC0: 0xFF, 0xC2: 0xFE, 0xC3: 0xFE}
 _TOP = {"f": 1 << 30, "d": 1 << 62}
 """The highest bit of the exponent: where the next one is another, the float is normal, no zero, infinity or NaN."""
 _NEAR = {"f": 0xFFFF_FFFF, "d": 0xFFFF_FFFF_FFC0_0000}
-"""The bits whose equality says that two normal floats lie less than 2**-30 of themselves, and `USUAL`, apart."""
+"""The bits whose equality says that two normal floats are close: of a double all but the last 22 of 52, so that they
+differ by less than 2**-30, which is below `USUAL`."""
 _ASCII = 0x80
 
 

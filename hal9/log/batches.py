@@ -69,10 +69,10 @@ def split(data: bytes | memoryview, offset: int) -> "list[Batch]":
 
 
 class Batch:
-    """One batch, from `start` on, read when its records are taken: what was just read need not be fetched from memory.
+    """One batch, from `start` on, read when its records are taken: only then is it unpacked.
 
     Attributes:
-        left: records that may still come (compaction and `start` may have taken some).
+        left: records that may still come, about (some may lie before `start`); 0 when it has been read to its end.
         next_offset: where the next batch begins; compaction may have taken the last records of this one.
         sound: nothing unreadable was found yet.
     """
@@ -88,7 +88,8 @@ class Batch:
         (count,) = _COUNT.unpack_from(data, _COUNT_AT)
         self._data, self._batch, self._start = data, batch, start
         self._records: Iterator[Any] | None = None
-        self.left = 0 if batch.is_control_batch else max(count, 1)
+        # An empty batch is found to be empty when it is taken from.
+        self.left = 0 if batch.is_control_batch else max(min(count, batch.next_offset - batch.base_offset), 1)
         self.next_offset: int = batch.next_offset
         self.sound = True
 
@@ -112,6 +113,7 @@ class Batch:
                 self._records = chain(self._batch)  # it bears `iter` once only
             found = list(islice(self._records, limit))
         except Exception as error:  # noqa: BLE001  what a parser or a codec raises for bytes it cannot read
+            # What was read and not given is lost with the error: all of it again; `take` leaves out what was given.
             again = _one_by_one(self._data, self._start, error)
             self.left, self.sound = len(again), False
             self._records = iter(again)
@@ -139,7 +141,8 @@ def _one_by_one(data: memoryview, start: int, reason: Exception) -> list[Plain |
         except (ValueError, IndexError) as error:
             # Where a record ends is not known any more, so what follows in the batch is lost with it.
             what = f"the batch is unreadable from here: {error}"
-            records.append(Damaged(max(batch.base_offset + index, start), batch.first_timestamp, what))
+            at = max(batch.base_offset + index, start, records[-1].offset + 1 if records else 0)
+            records.append(Damaged(at, batch.first_timestamp, what))
             break
     return records
 

@@ -51,7 +51,7 @@ class Cursor:
         position: the next one to be taken.
         highwater: end of the log when it was last seen, -1 before.
         flying: a fetch is under way.
-        waiting: records that were fetched and not taken, about.
+        waiting: records that were fetched and not taken, about; exact whenever there are none.
         on_damaged: who is told what cannot be read; None: it is taken in its place.
     """
 

@@ -108,7 +108,7 @@ class Fetching:
 
     def drop(self, cursor: Cursor) -> None:
         """Serve it no more; what comes for it still is thrown away."""
-        cursor.closed = True
+        cursor.closed, cursor.on_damaged = True, None
         self._cursors.pop(cursor, None)
 
     def poke(self) -> None:
@@ -231,7 +231,7 @@ class Fetching:
             self._client.force_metadata_update()
             return f"{cursor.topic}-{cursor.partition}: {for_code(code).__name__}"
         try:
-            batches = split(data, cursor.offset)
+            batches = split(bytes(data), cursor.offset)  # a copy: what waits must not keep the whole answer in memory
         except CorruptRecordException as error:
             return f"{cursor.topic}-{cursor.partition}: {error}"
         cursor.landed(batches, highwater)

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 _log = logger("log.holding")
 
 CHUNK = 500
-"""Records of one log taken in at a time: some milliseconds of work, and as few appends as that allows."""
-SLICE = 100
-"""Those handed to a core at once, just read out of their batch: as many as the caches of a processor hold."""
+"""Records of one log handed to a core at once: some milliseconds of work."""
 
 
 class Keeper(Protocol):
@@ -169,24 +167,18 @@ class Holding:
         for log, cursor in list(self._cursors.items()):
             if not cursor.moved() or not cursor.wanted():
                 continue
+            records = cursor.take(CHUNK)
             self._moves += 1
-            self._hand_over(log, cursor)
             if log in self._tails:
                 self._tails[log].read(cursor.position)
                 self._read_or_rest(log)
-            self._drain()
+            if records:
+                self.core.read(log, records, self._clock.precise_ms())
+                self._drain()
             if self.dropped:
                 return False
             more = more or (cursor.moved() and not cursor.closed)
         return self._pump_scans() or more
-
-    def _hand_over(self, log: str, cursor: Cursor) -> None:
-        now_ms, left = self._clock.precise_ms(), CHUNK
-        while left > 0 and cursor.moved() and self.core.effects.restart is None:
-            records = cursor.take(SLICE)
-            left -= SLICE
-            if records:
-                self.core.read(log, records, now_ms)
 
     def _pump_scans(self) -> bool:
         more = False

@@ -269,6 +269,8 @@ class RouterCore:
         if self.handover.holds(key):
             return
         queue = self.queues.pop(key, ())
+        if queue:
+            self.reading.unordered()
         for entry in queue:
             if entry.known is not None:  # one of them may know what was forgotten: all of them go to one system
                 self.keys.learn(key, entry.known.layer, entry.known.layer_version)

@@ -8,7 +8,6 @@ to the deadline, or because the read has waited so long for its key to be handed
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from math import inf
 from typing import Protocol
 
 from hal9 import wire
@@ -27,6 +26,8 @@ YOUNG_MS = 50
 """Requests in flight for less are not looked at, whatever their deadline."""
 LOOKED_AT_PER_MS = 50
 """With very many in flight they are looked at less often than at every tick: it must not cost what they need."""
+LONGEST_MS = float(wire.MAX_AHEAD_MS)
+"""Time to its deadline that a request has at most, if clocks are right."""
 UNALIGNED = frozenset({b"not-held", b"not-read-only", b"not-reached"})
 """Why a system does not answer a read beside the owner: the owner is asked then."""
 
@@ -86,10 +87,15 @@ class Reading:
         self._refused: set[int] = set()
         """Reads that the other system does not serve: due at every tick until they may go to their owner."""
         self._look_ms = 0.0
-        self.shortest_ms = inf
-        """The shortest time to its deadline that a request was taken in with, in this minute: no read is late before
-        `fallback_after` of it. The minute before counts too; what was taken in earlier has passed its deadline."""
-        self._shortest_before, self._until_ms = inf, 0.0
+        self.shortest_ms = LONGEST_MS
+        """The shortest time to its deadline that a request of this minute was taken in with; 0: see `unordered`.
+        Nothing is late before `fallback_after` of it. The minute before counts, too; what came earlier has longer, or
+        is over."""
+        self._shortest_before, self._until_ms = LONGEST_MS, 0.0
+
+    def unordered(self) -> None:
+        """A request goes into the table behind later ones: for a minute or two its age says nothing of theirs."""
+        self.shortest_ms = 0.0
 
     # ------------------------------------------------------------------ which way a request goes at first
     def elsewhere(self, entry: Entry, known: Key, owner: System) -> bool:
@@ -131,8 +137,8 @@ class Reading:
     def tick(self, in_flight: int, now_ms: float) -> None:
         """Ask elsewhere for the reads that are due, if it is time to look for them among so many."""
         if now_ms >= self._until_ms:
-            self._shortest_before, self.shortest_ms = self.shortest_ms, inf
-            self._until_ms = now_ms + wire.MAX_AHEAD_MS
+            self._shortest_before, self.shortest_ms = self.shortest_ms, LONGEST_MS
+            self._until_ms = now_ms + LONGEST_MS
         if not self.looks(in_flight, now_ms):
             return
         for entry in list(self._late(self._of.in_flight.values(), now_ms)):
@@ -149,7 +155,11 @@ class Reading:
         return True
 
     def _late(self, in_flight: Iterable[Entry], now_ms: float) -> Iterator[Entry]:
-        """Reads whose system has had its time; they are in order of dispatch, so that the first young one ends it."""
+        """Reads whose system has had its time.
+
+        Requests stand in the order in which they came, so the first young one ends it; if they do not (`unordered`),
+        none is young that came `YOUNG_MS` ago.
+        """
         read_only = self._protection.read_only
         if not read_only or not (self._after or self._refused):
             return
@@ -195,6 +205,7 @@ class Reading:
         if entry.known is None or entry.key is None:
             return
         self._of.unqueue(entry, entry.key)
+        self.unordered()
         entry.course, self._due[entry.position] = Course.ELSEWHERE, now_ms
         entry.epoch, entry.owner = self._of.handover.epoch, system
         entry.primary = entry.shadowed = entry.shadow = None
@@ -223,6 +234,7 @@ class Reading:
         read = self._of.positions["requests"]
         early = [entry for entry in taken if entry.course is Course.ELSEWHERE and entry.position >= read]
         for entry in early:
+            self.unordered()
             self._of.in_flight[entry.position] = entry
             self._refused.add(entry.position)
         return [entry for entry in taken if entry not in early]

@@ -24,7 +24,7 @@ class ShadowGate:
         self.probing: frozenset[System] = frozenset()
         """Systems that probes are wanted for."""
         self.open = self._tokens is None
-        """Nothing stands in the way of a shadow, and no probes are wanted."""
+        """Nothing that `admits` looks at but pressure stands in the way of a shadow, and no probes are wanted."""
         self.dropped: Counter[str] = Counter()
         """Shadows that did not go, by reason, since they were last taken."""
 

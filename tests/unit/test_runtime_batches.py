@@ -19,7 +19,7 @@ from hal9.log.uncompressing import BATCH_BYTES, BATCH_RECORDS
 
 GZIP, SNAPPY, LZ4, ZSTD = 1, 2, 3, 4
 CODECS = [0, GZIP, SNAPPY, LZ4, ZSTD]
-HEADER_BYTES, ATTRIBUTES_AT, COUNT_AT = 61, 21, 57
+HEADER_BYTES, ATTRIBUTES_AT, LAST_DELTA_AT, COUNT_AT = 61, 21, 23, 57
 At = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
@@ -231,3 +231,22 @@ def test_a_batch_says_that_it_is_not_sound_when_it_has_found_out() -> None:
     assert ([record.offset for record in found.take(1)], found.sound, found.left) == ([5], True, 2)
     assert ([record.offset for record in found.take(1)], found.sound) == ([6], False)
     assert ([record.offset for record in found.take(1)], found.left) == ([7], 0)
+
+
+def test_a_batch_that_claims_more_records_than_it_has_offsets_is_read_to_its_end() -> None:
+    raw = bytearray(batch([(b"k", b"v", [])] * 3, 5))
+    struct.pack_into(">i", raw, COUNT_AT, 5_000)
+    (found,) = split(spoilt(bytes(raw), b"k", b"k"), 5)
+    assert found.left == 3
+    assert [record.offset for record in found.take(3)] == [5, 6, 7]
+    assert found.left == 0
+
+
+def test_what_is_lost_behind_a_gap_keeps_the_order() -> None:
+    raw = bytearray(batch([(b"k%d" % n, b"v", []) for n in range(3)], 5))
+    delta, length = raw.index(b"k1") - 2, raw.index(b"k2") - 5
+    assert (raw[delta], raw[length]) == (2, 2 * 9)
+    raw[delta], raw[length] = 2 * 9, 0x7E  # compaction took what lay between, and the last one has no end
+    struct.pack_into(">i", raw, LAST_DELTA_AT, 12)
+    (found,) = split(spoilt(bytes(raw), b"k2", b"k2"), 5)
+    assert [record.offset for record in found.take(9)] == [5, 14, 15]
