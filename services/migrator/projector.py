@@ -184,7 +184,9 @@ class Projector:
         try:
             async with asyncio.timeout(self._settings.redis.timeout_s):
                 reply = await function(*arguments)
+            _unless_cancelled()
         except (RedisError, OSError, TimeoutError, Transient) as error:
+            _unless_cancelled()
             if self._silent is None:
                 _log.warning("redis_does_not_answer", reason=repr(error))
             self._silent = f"Redis does not answer: {error!r}"
@@ -194,3 +196,10 @@ class Projector:
             _log.info("redis_answers_again")
         self._silent = None
         return reply
+
+
+def _unless_cancelled() -> None:
+    """A client of redis-py that is cancelled while it connects may go on and give its reply: then nobody would stop."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

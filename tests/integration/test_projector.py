@@ -96,3 +96,25 @@ async def test_two_share_the_partitions_and_who_stays_goes_on_with_all_of_them(
         await change(producer, settings, 3)
         await until(lambda: shown(valkey) == [b"3", b"3"])
         await until(lambda: (one.applied, two.applied) == (7, 1))
+
+
+async def test_a_projector_that_is_told_to_stop_does_though_its_client_swallows_that(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    projector, asked = shell.Projector(settings), asyncio.Event()
+
+    async def swallowing(*_: object) -> object:
+        if asked.is_set():
+            await asyncio.Event().wait()  # for ever, and only the first one is swallowed: this test ends anyhow
+        asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return [None]
+
+    monkeypatch.setattr(projector._redis, "hmget", swallowing)
+    running = asyncio.create_task(projector.run())
+    async with asyncio.timeout(30):
+        await asked.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
