@@ -108,8 +108,17 @@ def number(headers: Headers, name: str) -> int | None:
     """A decimal header; None if absent or malformed."""
     for key, value in headers:
         if key == name:
-            return int(value) if value and value.isdigit() and len(value) <= _DIGITS else None
+            return _usual(value)
     return None
+
+
+def _natural(value: bytes | None) -> int | None:
+    """A decimal value; None if absent or malformed."""
+    return int(value) if value and value.isdigit() and len(value) <= _DIGITS else None
+
+
+_usual = lru_cache(maxsize=1024)(_natural)
+"""The same for what is mostly one of few: terms, epochs, partitions."""
 
 
 def text(headers: Headers, name: str) -> str | None:
@@ -139,15 +148,8 @@ def position_header(partition: int, offset: int) -> bytes:
 def parse_position(value: bytes | None) -> tuple[int, int] | None:
     """Inverse of `position_header`; None if malformed."""
     head, _, tail = (value or b"").partition(b":")
-    partition = _partition(head)
-    if partition is not None and tail.isdigit() and len(tail) <= _DIGITS:
-        return partition, int(tail)
-    return None
-
-
-@lru_cache(maxsize=1024)
-def _partition(value: bytes) -> int | None:
-    return int(value) if value.isdigit() and len(value) <= _DIGITS else None
+    partition, offset = _usual(head), _natural(tail)
+    return None if partition is None or offset is None else (partition, offset)
 
 
 def default_id(topic: str, partition: int, offset: int) -> str:
@@ -212,9 +214,10 @@ def _deadline(value: bytes | None, since_ms: int, now_ms: float, limits: Limits)
     if value is None:
         deadline_ms = since_ms + limits.deadline_ms
     else:
-        deadline_ms = int(value) if value.isdigit() and len(value) <= _DIGITS else -1
-        if deadline_ms < 0 or deadline_ms > since_ms + MAX_AHEAD_MS:
+        given_ms = _usual(value)
+        if given_ms is None or given_ms > since_ms + MAX_AHEAD_MS:
             return since_ms + limits.deadline_ms, "bad-deadline"
+        deadline_ms = given_ms
     return deadline_ms, "expired" if deadline_ms <= now_ms else None
 
 
@@ -311,21 +314,21 @@ def parse_response(record: Record) -> Response:
     headers = record.headers
     if len(headers) < len(_ANSWERED):
         headers = _in_order(headers)
-    (a, _), (b, position), (c, epoch), (d, role), (e, said), (f, version) = headers[:6]
+    (a, _), (b, at), (c, era), (d, role), (e, said), (f, version) = headers[:6]
     if not (a == ID and b == POSITION and c == EPOCH and d == ROLE and e == STATUS and f == STATE_VERSION):
         headers = _in_order(headers)
-        _, (_, position), (_, epoch), (_, role), (_, said), (_, version) = headers[:6]
+        _, (_, at), (_, era), (_, role), (_, said), (_, version) = headers[:6]
     error = diff = None
     for name, value in headers[6:]:
         if name == STATE_DIFF:
             diff = value
         elif name == ERROR:
             error = value
-    at, status = parse_position(position), RESPONSE_STATUSES.get(said or b"")
-    if at is None or status is None or not epoch or not epoch.isdigit() or len(epoch) > _DIGITS:
+    position, epoch, status = parse_position(at), _usual(era), RESPONSE_STATUSES.get(said or b"")
+    if position is None or epoch is None or status is None:
         raise Poison("bad-response", f"headers {sorted(dict(record.headers))}")
-    number = int(version) if version and version.isdigit() and len(version) <= _DIGITS else 0
-    found = Response(at[1], int(epoch), role, status, error, number, diff, at[0], record.value)
+    state_version = _natural(version) or 0
+    found = Response(position[1], epoch, role, status, error, state_version, diff, position[0], record.value)
     if status is MOVED:
         found.layer, found.layer_version = _layer(dict(headers))
     return found
@@ -407,8 +410,7 @@ def _layer(fields: Mapping[str, bytes | None]) -> tuple[str | None, int]:
     layer = fields.get(LAYER)
     if layer is None:
         return _NO_LAYER
-    version = fields.get(LAYER_VERSION) or b"0"
-    return layer.decode("utf-8", "replace"), int(version) if version.isdigit() and len(version) <= _DIGITS else 0
+    return layer.decode("utf-8", "replace"), _natural(fields.get(LAYER_VERSION)) or 0
 
 
 def _system(value: bytes | None) -> System | None:
