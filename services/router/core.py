@@ -295,8 +295,6 @@ class RouterCore:
 
     def _shadows(self, entry: Entry, system: System, routed: bool) -> bool:
         pressed = self.load.open >= PRESSED * self.load.policy.count or len(self.comparer) >= MAX_PAIRS
-        if routed and self._gate.open and not pressed:
-            return True
         return self.shadowing.goes(system, entry.position, entry.request.deadline_ms, routed=routed, pressed=pressed)
 
     # ------------------------------------------------------------------ answers

@@ -23,8 +23,6 @@ class ShadowGate:
         """Systems whose breaker is not closed."""
         self.probing: frozenset[System] = frozenset()
         """Systems that probes are wanted for."""
-        self.open = self._tokens is None
-        """Nothing that `admits` looks at but pressure stands in the way of a shadow, and no probes are wanted."""
         self.dropped: Counter[str] = Counter()
         """Shadows that did not go, by reason, since they were last taken."""
 
@@ -42,7 +40,6 @@ class ShadowGate:
         """A breaker moved."""
         self.closed_to = frozenset(s for s, b in self._breakers.items() if b.state is not State.CLOSED)
         self.probing = frozenset(s for s, b in self._breakers.items() if b.wanted)
-        self.open = self._tokens is None and not (self.closed_to or self.probing)
 
     def admits(self, system: System, *, pressed: bool) -> bool:
         """Whether a shadow goes to a system whose breaker is closed; if not, it is counted."""
