@@ -38,6 +38,7 @@ COMPARED = 0.98
 DROPPED_S = 20.0
 """Without another shadow for so long the rest was dropped, and the run does not count."""
 BOUNDS = {"ratio": 3.0, "shadow_ratio": 5.0, "over_quix": 1.0, "over_faust": 8.0}
+BARE = Peer("pass-through", [sys.executable, "-m", "bench.passthrough"])
 BARE_THRICE, QUIX_THRICE = "bare loop, thrice", "Quix Streams, thrice"
 Row = dict[str, float]
 
@@ -58,11 +59,8 @@ async def _create(bootstrap: str, topics: list[str]) -> None:
 
 def pass_through(bootstrap: str, count: int) -> Row:
     """The yardstick."""
-    arguments = [bootstrap, SOURCE, TARGET, str(count)]
-    command = [sys.executable, "-m", "bench.passthrough", *arguments]
-    begun = time.monotonic()
-    row = measured(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    print(f"  pass-through: {row}, {time.monotonic() - begun:.1f} s", file=sys.stderr)
+    row = BARE.run(bootstrap, SOURCE, TARGET, count)
+    print(f"  {BARE.name}: {row}", file=sys.stderr)
     return row
 
 
@@ -99,7 +97,7 @@ async def _through(bootstrap: str, source: str, target: str, count: int) -> floa
 
 def chains(others: list[Peer], bootstrap: str) -> dict[str, list[str]]:
     """The loops that run thrice, as commands without source, target and count."""
-    found = {BARE_THRICE: [sys.executable, "-m", "bench.passthrough", bootstrap]}
+    found = {BARE_THRICE: [*BARE.command, bootstrap]}
     for peer in others:
         if peer.name == "Quix Streams":
             found[QUIX_THRICE] = [*peer.command, bootstrap]
@@ -214,7 +212,7 @@ def main(count: int = 60_000, runs: int = 5) -> int:
             for name, shadow in (("router", False), ("router, shadowed", True)):
                 base = pass_through(bootstrap, count)
                 row = router(on, count, f"{'shadow' if shadow else 'plain'}{number}.", shadow=shadow)
-                rows.setdefault("pass-through", []).append(base)
+                rows.setdefault(BARE.name, []).append(base)
                 rows.setdefault(name, []).append({**row, "ratio": round(row["us"] / base["us"], 3)})
             for peer in others:
                 try:
@@ -247,7 +245,7 @@ def _tell(rows: dict[str, list[Row]], missing: dict[str, str], count: int, runs:
     )
     table = Table("one pass each", "CPU us", "per s", "x", title=f"router and peers, {count} messages, {runs} runs")
     for name, row in result.items():
-        table.add_row(name, f"{row['us']:g}", f"{row['per_s']:g}", f"{row['us'] / result['pass-through']['us']:.2f}")
+        table.add_row(name, f"{row['us']:g}", f"{row['per_s']:g}", f"{row['us'] / result[BARE.name]['us']:.2f}")
     for name, why in missing.items():
         table.add_row(name, "", "", why)
     Console().print(table, figures, BOUNDS)
