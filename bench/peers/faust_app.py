@@ -3,19 +3,18 @@
 import asyncio
 import os
 import sys
-import tempfile
 import uuid
 
 import faust
 
 from bench.peers.meter import Meter, Task, decide
 
-TASK = Task.given()
+TASK, SCRATCH = Task.given(), sys.argv[5]
 sys.argv[1:] = ["worker", "-l", "error", "--without-web"]
 app = faust.App(
     uuid.uuid4().hex,
     broker=f"kafka://{TASK.bootstrap}",
-    datadir=tempfile.mkdtemp(prefix="hal9-bench-faust-"),
+    datadir=SCRATCH,
     web_enabled=False,
     topic_disable_leader=True,
     topic_allow_declare=False,
