@@ -1,4 +1,4 @@
-"""Appends in order: what is sent to one partition is stored in the order of sending, each record once or not at all.
+"""Appends in order: what a writer sends to a partition is stored in the order of sending, each once or not at all.
 
 Sends gather while the loop is busy and leave together; several batches are on their way at a time. After any failure
 nothing more is sent until `restart`, for a later record must not be stored when an earlier one was not. Whether
@@ -52,7 +52,8 @@ class RecordTooLarge(Hal9Error):
     """A core sent what no broker takes."""
 
 
-Queued = tuple[Writer | None, Send]
+Target = tuple[str, int, Writer | None]
+"""A log, a partition of it, and who sends there."""
 
 
 class Appender:
@@ -61,7 +62,7 @@ class Appender:
     def __init__(self, kafka: Kafka, topics: Topics, clock: Clock, *, deadline_s: float = DEADLINE_S) -> None:
         self._kafka, self._topics, self._clock, self._deadline_s = kafka, topics, clock, deadline_s
         self._producer: Any = None
-        self._pending: dict[tuple[str, int], list[Queued]] = {}
+        self._pending: dict[Target, list[Send]] = {}
         self._wake = asyncio.Event()
         self._under_way: dict[object, float] = {}
         self._sent: dict[tuple[str, int], int] = {}
@@ -100,12 +101,12 @@ class Appender:
         pending = self._pending
         home = 0 if writer is None else writer.partition
         for send in sends:
-            at = (send.log, home if send.partition is None else send.partition)
+            at = (send.log, home if send.partition is None else send.partition, writer)
             queue = pending.get(at)
             if queue is None:
-                pending[at] = [(writer, send)]
+                pending[at] = [send]
             else:
-                queue.append((writer, send))
+                queue.append(send)
         self._wake.set()
 
     async def restart(self, deadline_s: float) -> None:
@@ -156,24 +157,24 @@ class Appender:
             self._wake.clear()
             taken, self._pending = self._pending, {}
             now_ms = self._clock.now_ms()
-            for (log, number), queue in taken.items():
-                topic = self._topics.name(log)
+            for at, queue in taken.items():
                 start = 0
                 while start < len(queue):
                     batch = self._producer.create_batch()
                     end = _fill(batch, queue, start, now_ms)
-                    await self._submit(batch, topic, log, number, queue[start:end])
+                    await self._submit(batch, at, queue[start:end])
                     start = end
 
-    async def _submit(self, batch: Any, topic: str, log: str, number: int, chunk: list[Queued]) -> None:
+    async def _submit(self, batch: Any, at: Target, chunk: list[Send]) -> None:
         batch.close()
+        log, number, _ = at
         ticket = object()
         self._under_way[ticket] = time.monotonic()
         sent = self._sent[log, number] = self._sent.get((log, number), 0) + len(chunk)
-        future = await self._enqueue(batch, topic, number)
+        future = await self._enqueue(batch, self._topics.name(log), number)
         if future is None:
             return
-        future.add_done_callback(partial(self._done, ticket, log, number, chunk))
+        future.add_done_callback(partial(self._done, ticket, at, chunk))
         if sent >= SEQUENCE_LIMIT:
             self._fail(Transient("the producer's sequence numbers are used up"))
 
@@ -207,46 +208,39 @@ class Appender:
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    def _done(self, ticket: object, log: str, number: int, chunk: list[Queued], future: asyncio.Future[Any]) -> None:
+    def _done(self, ticket: object, at: Target, chunk: list[Send], future: asyncio.Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
         started = self._under_way.pop(ticket, None)
         if started is None or future.cancelled():
             return  # of a producer that was given up
         if error is not None:
-            self._fail(Transient(f"{log}-{number}: {error!r}"))
+            self._fail(Transient(f"{at[0]}-{at[1]}: {error!r}"))
             return
         self.observe(time.monotonic() - started)
         try:
-            self._stored(log, number, chunk, future.result())
+            self._stored(at, chunk, future.result())
         except BaseException as bug:  # noqa: BLE001  raised again where the process ends of it
             self._fail(bug)
 
-    def _stored(self, log: str, number: int, chunk: list[Queued], metadata: Any) -> None:
-        """Give the sends their places, and back to their writers."""
-        offset, timestamp = metadata.offset, metadata.timestamp
+    def _stored(self, at: Target, chunk: list[Send], metadata: Any) -> None:
+        """Give the sends their places, and back to their writer."""
+        log, number, writer = at
         self.appended += len(chunk)
-        run: list[Send] = []
-        owner: Writer | None = None
-        for writer, send in chunk:
-            if writer is not owner:
-                if run and owner is not None:
-                    owner.stored(log, number, run)
-                run, owner = [], writer
-            if offset >= 0:
+        if metadata.offset >= 0:
+            for offset, send in enumerate(chunk, metadata.offset):
                 send.offset = offset
-                offset += 1
-            if timestamp >= 0:
-                send.timestamp = timestamp
-            run.append(send)
-        if run and owner is not None:
-            owner.stored(log, number, run)
+        if metadata.timestamp >= 0:
+            for send in chunk:
+                send.timestamp = metadata.timestamp
+        if writer is not None:
+            writer.stored(log, number, chunk)
 
 
-def _fill(batch: Any, queue: list[Queued], start: int, now_ms: int) -> int:
+def _fill(batch: Any, queue: list[Send], start: int, now_ms: int) -> int:
     """Put as many sends as fit into a batch; the index of the first that did not."""
     append = batch._builder.append  # noqa: SLF001  the wrapper around it costs a third of what it does
     for index in range(start, len(queue)):
-        send = queue[index][1]
+        send = queue[index]
         headers = send.headers if type(send.headers) is list else list(send.headers)
         placed = append(index - start, now_ms, send.key, send.value, headers)
         if placed is None:

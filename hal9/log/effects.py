@@ -32,11 +32,11 @@ class Record(Protocol):
     headers: Headers
 
 
-class Send(Struct, eq=False):
+class Send(Struct, eq=False, gc=False):
     """One record to append; once confirmed, the runtime hands it back as the record read (offset filled in).
 
     `log` is a topic name without prefix; `partition` is None for the core's own. `token` is what the sender keeps
-    with it.
+    with it; it must not lead back to the send, for the garbage collector does not visit sends.
     """
 
     log: str

@@ -66,16 +66,17 @@ class Admission:
 
     def repeat(self, entry: Entry, first: Known, now_ms: float) -> None:
         """One id is one request: a repeat gets the answer of the first, now or when it is there."""
-        if first.headers is None:
+        if first.told is None:
             return
         core = self._of
         core.ledger.read(entry)
         entry.answered, entry.value = True, None
         core.ledger.unacked[entry.position] = entry
         core.load.bytes += len(first.value or b"")
-        written, value = first.headers, first.value
+        told, value = first.told, first.value
         if first.gone:
-            written, value = headers.of_answer(entry, "timeout", "answer-gone"), None
+            told, value = headers.of_answer(entry, "timeout", "answer-gone"), None
+        written = headers.identified(entry.request, told)
         core.effects.sends.append(Send("responses", entry.key, value, written, entry))
         core.ledger.forget(now_ms)
 

@@ -371,17 +371,17 @@ class RouterCore:
         value: bytes | None,
         error: str | None,
         now_ms: float,
-        told: Headers = (),
+        beside: Headers = (),
     ) -> None:
-        """Answer a request; `told` are headers beside those of every answer."""
-        written = headers.of_answer(entry, status, error)
-        if told:
-            written += told
+        """Answer a request; `beside` are headers beside those of every answer."""
+        told = headers.of_answer(entry, status, error)
+        if beside:
+            told = (*told, *beside)
         self.load.bytes += len(value or b"") - len(entry.value or b"")
         entry.answered, entry.value = True, None
         self.ledger.unacked[entry.position] = entry
-        self.identities.answer(entry.key, entry.request.id, written, value, now_ms)
-        self._send("responses", entry.key, value, written, entry)
+        self.identities.answer(entry.key, entry.request.id, told, value, now_ms)
+        self._send("responses", entry.key, value, headers.identified(entry.request, told), entry)
         if entry.span is not None:
             self.tracer.end(entry.span, status)
         if status == "rejected":

@@ -1,5 +1,6 @@
 """The headers that the router writes. Pure."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from hal9 import wire
@@ -108,13 +109,18 @@ def of_rejection(entry: Entry, partition: int, epoch: int, term: int) -> Headers
     ]
 
 
-def of_answer(entry: Entry, status: str, error: str | None) -> Headers:
-    """The answer to the user."""
-    headers = [(wire.ID, entry.request.id.encode()), *_outcome(status, entry.epoch, error, entry.owner)]
-    if entry.request.traceparent is not None:
-        headers.append((wire.TRACEPARENT, entry.request.traceparent))
-        headers += [h for h in entry.request.passed_on if h[0] == wire.TRACESTATE]
-    return headers
+def of_answer(entry: Entry, status: str, error: str | None) -> Sequence[tuple[str, bytes]]:
+    """What the answer to the user says beside its id."""
+    told = _outcome(status, entry.epoch, error, entry.owner)
+    if entry.request.traceparent is None:
+        return told
+    state = [h for h in entry.request.passed_on if h[0] == wire.TRACESTATE]
+    return (*told, (wire.TRACEPARENT, entry.request.traceparent), *state)
+
+
+def identified(request: wire.Request, told: Sequence[tuple[str, bytes]]) -> Headers:
+    """The headers of an answer: the id comes first."""
+    return [(wire.ID, request.id.encode()), *told]
 
 
 def same_trace(given: bytes | None, taken: bytes | None) -> bool:

@@ -9,15 +9,23 @@ from msgspec import Struct
 
 from hal9.log.effects import Headers
 
-Identity = tuple[bytes | None, str]
+
+class Identity(Struct, frozen=True, gc=False):
+    """An id of a key. One is kept for each request of a minute, so it is nothing that the garbage collector visits."""
+
+    key: bytes | None
+    name: str
 
 
 class Known(Struct, eq=False, gc=False):
-    """The first request with an id: its position (-1: known from its answer alone) and, once there, its answer."""
+    """The first request with an id: its position (-1: known from its answer alone) and, once there, its answer.
+
+    `told` are the headers of the answer beside its id.
+    """
 
     position: int
     seen_ms: float
-    headers: Headers | None = None
+    told: Headers | None = None
     value: bytes | None = None
     gone: bool = False
     """The value was given up for the budget."""
@@ -38,27 +46,27 @@ class Identities:
 
     def first(self, key: bytes | None, name: str) -> Known | None:
         """The first request of this id and key within the window."""
-        return self._known.get((key, name))
+        return self._known.get(Identity(key, name))
 
     def see(self, key: bytes | None, name: str, position: int, now_ms: float) -> None:
         """Note a request; the first one of an id stays."""
-        if (key, name) not in self._known:
+        if self.first(key, name) is None:
             self.add(key, name, position, now_ms)
 
     def add(self, key: bytes | None, name: str, position: int, now_ms: float) -> Known:
         """Note an id that is not known."""
-        identity = (key, name)
+        identity = Identity(key, name)
         self._order.append(identity)
         known = self._known[identity] = Known(position, now_ms)
         return known
 
-    def answer(self, key: bytes | None, name: str, headers: Headers, value: bytes | None, now_ms: float) -> None:
+    def answer(self, key: bytes | None, name: str, told: Headers, value: bytes | None, now_ms: float) -> None:
         """Note the answer of an id; the first one stays."""
-        known = self._known.get((key, name))
+        known = self.first(key, name)
         if known is None:
             known = self.add(key, name, -1, now_ms)
-        if known.headers is None:
-            known.headers, known.value = headers, value
+        if known.told is None:
+            known.told, known.value = told, value
             if value:
                 self._held += len(value)
                 self._valued.append(known)

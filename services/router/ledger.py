@@ -7,7 +7,17 @@ in flight or in the id window; `responses` from a position that no answer of tho
 from collections import deque
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from services.router.entry import Entry
+
+
+class Place(Struct, eq=False, gc=False):
+    """Where a record of a request lies on `dispatched`, and since when."""
+
+    offset: int
+    entry: Entry
+    since_ms: float
 
 
 class Ledger:
@@ -16,7 +26,7 @@ class Ledger:
     def __init__(self, window_ms: float) -> None:
         self._window_ms = window_ms
         self._read: deque[Entry] = deque()
-        self._dispatched: deque[tuple[int, Entry, float]] = deque()
+        self._dispatched: deque[Place] = deque()
         self.unacked: dict[int, Entry] = {}
         """Answered, but the answer (or the move to another partition) is not acknowledged."""
         self.entries: dict[int, Entry] = {}
@@ -31,7 +41,7 @@ class Ledger:
         """Its (newest) record on `dispatched` was read back at `offset`."""
         entry.offset = offset
         self.entries[entry.position] = entry
-        self._dispatched.append((offset, entry, now_ms))
+        self._dispatched.append(Place(offset, entry, now_ms))
 
     def forget(self, now_ms: float) -> None:
         """Let go of what no commit waits for."""
@@ -44,9 +54,10 @@ class Ledger:
                 self.entries.pop(entry.position, None)
             self._read.popleft()
         while self._dispatched:
-            offset, entry, since_ms = self._dispatched[0]
-            if entry.offset == offset:
-                if not entry.answered or entry.position in self.unacked or since_ms > now_ms - self._window_ms:
+            place = self._dispatched[0]
+            entry = place.entry
+            if entry.offset == place.offset:
+                if not entry.answered or entry.position in self.unacked or place.since_ms > now_ms - self._window_ms:
                     break
                 self.entries.pop(entry.position, None)
             self._dispatched.popleft()
@@ -61,7 +72,7 @@ class Ledger:
 
     def dispatches(self, next_offset: int) -> int:
         """What may be committed of `dispatched`."""
-        return self._dispatched[0][0] if self._dispatched else next_offset
+        return self._dispatched[0].offset if self._dispatched else next_offset
 
     def answers(self, next_offset: int, waiting: Iterable[Entry]) -> int:
         """From where a successor must read `responses`."""
@@ -70,7 +81,7 @@ class Ledger:
         if self._read:
             held.append(self._read[0].answers_at)
         if self._dispatched:
-            held.append(self._dispatched[0][1].answers_at)
+            held.append(self._dispatched[0].entry.answers_at)
         return min([next_offset, *held])
 
     def responses(self, owner: str, next_offset: int) -> int:

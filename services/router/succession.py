@@ -154,7 +154,8 @@ class Succession:
         for record in records:
             name = wire.text(record.headers, wire.ID)
             if name is not None:
-                self._of.identities.answer(record.key, name, list(record.headers), record.value, now_ms)
+                told = [h for h in record.headers if h[0] != wire.ID]
+                self._of.identities.answer(record.key, name, told, record.value, now_ms)
         self._of.answers_next = max(self._of.answers_next, next_offset)
         if next_offset >= self._answers_end:
             self._serve(now_ms)
@@ -178,4 +179,4 @@ class Succession:
 
     def _answered(self, entry: Entry) -> bool:
         known = self._of.identities.first(entry.key, entry.request.id)
-        return known is not None and known.headers is not None
+        return known is not None and known.told is not None
