@@ -237,7 +237,7 @@ def _one_id(patch: Patch) -> None:
 
     def answered(self: Identities, key: bytes | None, name: str) -> Known | None:
         known = first(self, key, name)
-        return known if known is not None and known.headers is not None else None
+        return known if known is not None and known.told is not None else None
 
     patch(Identities, "first", answered)
 

@@ -1,4 +1,4 @@
-"""Appends in order: what a writer sends to a partition is stored in the order of sending, each once or not at all.
+"""Appends in order: what is sent to one partition is stored in the order of sending, each record once or not at all.
 
 Sends gather while the loop is busy and leave together; several batches are on their way at a time. After any failure
 nothing more is sent until `restart`, for a later record must not be stored when an earlier one was not. Whether
@@ -8,7 +8,9 @@ a record without an acknowledgement is stored is not known: its term tells reade
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from typing import Any, Protocol
 
 from aiokafka.errors import KafkaError, KafkaTimeoutError
@@ -52,8 +54,20 @@ class RecordTooLarge(Hal9Error):
     """A core sent what no broker takes."""
 
 
-Target = tuple[str, int, Writer | None]
-"""A log, a partition of it, and who sends there."""
+Target = tuple[str, int]
+"""A log, and a partition of it."""
+
+
+@dataclass(slots=True)
+class Queue:
+    """What goes to one partition, in order, and who sends each: two lists, for a pair of each is one more object."""
+
+    sends: list[Send] = field(default_factory=list)
+    writers: list[Writer | None] = field(default_factory=list)
+
+    def part(self, start: int, end: int) -> "Queue":
+        """From `start` up to `end`."""
+        return Queue(self.sends[start:end], self.writers[start:end])
 
 
 class Appender:
@@ -62,17 +76,17 @@ class Appender:
     def __init__(self, kafka: Kafka, topics: Topics, clock: Clock, *, deadline_s: float = DEADLINE_S) -> None:
         self._kafka, self._topics, self._clock, self._deadline_s = kafka, topics, clock, deadline_s
         self._producer: Any = None
-        self._pending: dict[Target, list[Send]] = {}
+        self._pending: dict[Target, Queue] = {}
         self._wake = asyncio.Event()
         self._under_way: dict[object, float] = {}
-        self._sent: dict[tuple[str, int], int] = {}
+        self._sent: dict[Target, int] = {}
         self._failed: asyncio.Future[None] | None = None
         self._stopping: set[asyncio.Task[None]] = set()
         self.appended = 0
         self.observe: Callable[[float], None] = lambda _seconds: None
 
     def __repr__(self) -> str:
-        waiting = sum(len(queue) for queue in self._pending.values())
+        waiting = sum(len(queue.sends) for queue in self._pending.values())
         return f"<Appender {len(self._under_way)} batches under way, {waiting} records waiting>"
 
     @property
@@ -101,12 +115,12 @@ class Appender:
         pending = self._pending
         home = 0 if writer is None else writer.partition
         for send in sends:
-            at = (send.log, home if send.partition is None else send.partition, writer)
+            at = (send.log, home if send.partition is None else send.partition)
             queue = pending.get(at)
             if queue is None:
-                pending[at] = [send]
-            else:
-                queue.append(send)
+                queue = pending[at] = Queue()
+            queue.sends.append(send)
+            queue.writers.append(writer)
         self._wake.set()
 
     async def restart(self, deadline_s: float) -> None:
@@ -159,18 +173,18 @@ class Appender:
             now_ms = self._clock.now_ms()
             for at, queue in taken.items():
                 start = 0
-                while start < len(queue):
+                while start < len(queue.sends):
                     batch = self._producer.create_batch()
-                    end = _fill(batch, queue, start, now_ms)
-                    await self._submit(batch, at, queue[start:end])
+                    end = _fill(batch, queue.sends, start, now_ms)
+                    await self._submit(batch, at, queue.part(start, end))
                     start = end
 
-    async def _submit(self, batch: Any, at: Target, chunk: list[Send]) -> None:
+    async def _submit(self, batch: Any, at: Target, chunk: Queue) -> None:
         batch.close()
-        log, number, _ = at
+        log, number = at
         ticket = object()
         self._under_way[ticket] = time.monotonic()
-        sent = self._sent[log, number] = self._sent.get((log, number), 0) + len(chunk)
+        sent = self._sent[at] = self._sent.get(at, 0) + len(chunk.sends)
         future = await self._enqueue(batch, self._topics.name(log), number)
         if future is None:
             return
@@ -208,7 +222,7 @@ class Appender:
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(error)
 
-    def _done(self, ticket: object, at: Target, chunk: list[Send], future: asyncio.Future[Any]) -> None:
+    def _done(self, ticket: object, at: Target, chunk: Queue, future: asyncio.Future[Any]) -> None:
         error = None if future.cancelled() else future.exception()
         started = self._under_way.pop(ticket, None)
         if started is None or future.cancelled():
@@ -222,18 +236,22 @@ class Appender:
         except BaseException as bug:  # noqa: BLE001  raised again where the process ends of it
             self._fail(bug)
 
-    def _stored(self, at: Target, chunk: list[Send], metadata: Any) -> None:
-        """Give the sends their places, and back to their writer."""
-        log, number, writer = at
-        self.appended += len(chunk)
+    def _stored(self, at: Target, chunk: Queue, metadata: Any) -> None:
+        """Give the sends their places, and back to their writers."""
+        log, number = at
+        self.appended += len(chunk.sends)
         if metadata.offset >= 0:
-            for offset, send in enumerate(chunk, metadata.offset):
+            for offset, send in enumerate(chunk.sends, metadata.offset):
                 send.offset = offset
         if metadata.timestamp >= 0:
-            for send in chunk:
+            for send in chunk.sends:
                 send.timestamp = metadata.timestamp
-        if writer is not None:
-            writer.stored(log, number, chunk)
+        start = 0
+        for writer, run in groupby(chunk.writers):
+            end = start + len(list(run))
+            if writer is not None:
+                writer.stored(log, number, chunk.sends[start:end])
+            start = end
 
 
 def _fill(batch: Any, queue: list[Send], start: int, now_ms: int) -> int:
