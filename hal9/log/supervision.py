@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-AGAIN_S = 5.0
-"""When a cancelled task is cancelled again: longer than any clean-up of ours, shorter than supervisors wait."""
+AGAIN_S = 12.0
+"""When a cancelled task is cancelled again: longer than any clean-up of ours (the guardian's host has 10 s)."""
 REASON_S = 1.0
 """How long a connecting client is waited for that nobody needs any more; a broker that answers needs milliseconds."""
 
@@ -17,16 +17,24 @@ async def until_first(*coroutines: Coroutine[Any, Any, None], again_s: float = A
     is cancelled again.
     """
     tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    outside: asyncio.CancelledError | None = None
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        left = set(tasks)
-        while left:
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=again_s)
-        await asyncio.gather(*tasks, return_exceptions=True)  # they are done: what they raised has been looked at
-    for task in done:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError as error:
+        outside = error
+    ended = [task for task in tasks if task.done()]
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        try:
+            await asyncio.wait(left, timeout=again_s)
+        except asyncio.CancelledError as error:  # once more, so they are, too: none of them is left behind
+            outside = error
+    for task in tasks:
+        task.cancelled() or task.exception()  # looked at: what the others raise while they end is not told
+    if outside is not None:
+        raise outside
+    for task in ended:
         task.result()
 
 

@@ -422,7 +422,7 @@ class RouterCore:
         self.protection.control(state)
         if self.phase != "serve":
             return
-        self._queue_again(self.handover.take_back(self.in_flight, state))
+        self._queue_again(self.reading.settled(self.handover.take_back(self.in_flight, state)))
         marker = self.handover.advance(state)
         if marker is None:
             return

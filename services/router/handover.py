@@ -6,7 +6,7 @@ from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.control.route import PinFilter, Route, Spans
 from schemas.base import System
 from schemas.state import Marker
-from services.router.entry import Course, Entry
+from services.router.entry import Entry
 from services.router.keybook import Key
 
 ASKED = -1
@@ -56,17 +56,12 @@ class Handover:
         return Marker(route=state.route.mark(state.epoch, self._pins), moved=self.moved.wire(self._pins))
 
     def mark_away(self, in_flight: Iterable[Entry]) -> None:
-        """The marker of `epoch` was put down: what is in flight and moved with it is away from its owner.
-
-        Not a read that was asked for elsewhere: it changes nothing at either system, so its key waits for nothing.
-        """
+        """The marker of `epoch` was put down: what is in flight and moved with it is away from its owner."""
         if self.moved.newest() != self.epoch:
             return
         for entry in in_flight:
             known, key = entry.known, entry.key
-            if entry.away not in (None, ASKED) or entry.course is Course.ELSEWHERE or known is None or key is None:
-                continue
-            if self._last_moved(known) != self.epoch:
+            if entry.away not in (None, ASKED) or known is None or key is None or self._last_moved(known) != self.epoch:
                 continue
             if entry.away is None:
                 self._away[key] = self._away.get(key, 0) + 1
@@ -89,8 +84,18 @@ class Handover:
                 self._asked(entry)
 
     def _asked(self, entry: Entry) -> None:
-        if entry.away is None and entry.key is not None and entry.course is not Course.ELSEWHERE:
+        if entry.away is None and entry.key is not None:
             entry.away = ASKED
+            self._away[entry.key] = self._away.get(entry.key, 0) + 1
+
+    def missed(self, entry: Entry) -> None:
+        """An entry was restored from a record after the marker that moved its key: it is away all the same."""
+        if entry.known is not None and self.after_seal(entry.known) > entry.epoch:
+            self._away_from(entry, self.after_seal(entry.known))
+
+    def _away_from(self, entry: Entry, epoch: int) -> None:
+        if entry.away is None and entry.key is not None:
+            entry.away = epoch
             self._away[entry.key] = self._away.get(entry.key, 0) + 1
 
     def release(self, entry: Entry) -> None:

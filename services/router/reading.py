@@ -7,7 +7,7 @@ from what it holds: because the owner's breaker is not closed, because the owner
 to the deadline, or because the read has waited so long for its key to be handed over.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from hal9 import wire
@@ -225,6 +225,19 @@ class Reading:
             return True
         core.pump(entry.key)
         return not core.handover.holds(entry.key) and entry.position < core.positions["requests"]
+
+    def settled(self, taken: Sequence[Entry]) -> list[Entry]:
+        """Of requests that settled without an answer, those that may be dispatched again: the others stay in flight.
+
+        Before a read that a predecessor asked for elsewhere lie requests that may not have been read again yet.
+        """
+        read = self._of.positions["requests"]
+        early = [entry for entry in taken if entry.course is Course.ELSEWHERE and entry.position >= read]
+        for entry in early:
+            self.unordered()
+            self._of.in_flight[entry.position] = entry
+            self._refused.add(entry.position)
+        return [entry for entry in taken if entry not in early]
 
     # ------------------------------------------------------------------ what the system asked says
     def left(self, entry: Entry) -> None:

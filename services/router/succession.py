@@ -100,6 +100,7 @@ class Succession:
                 entry.course = Course.BOTH
                 return  # beside the dispatch to the owner, which counts
             entry.epoch, entry.owner, entry.course = found.epoch, other(found.primary), Course.ELSEWHERE
+            core.handover.missed(entry)
         else:
             core.handover.release(entry)
             entry.epoch, entry.owner = found.epoch, found.primary
