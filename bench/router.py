@@ -122,7 +122,8 @@ def _tell(rows: dict[str, list[Row]], missing: dict[str, str], count: int, runs:
     )
     table = Table("one pass each", "CPU us", "per s", "x", title=f"router and peers, {count} messages, {runs} runs")
     for name, row in result.items():
-        table.add_row(name, f"{row['us']:g}", f"{row['per_s']:g}", f"{row['us'] / result[BARE.name]['us']:.2f}")
+        ratio = row.get("ratio") or row["us"] / result[BARE.name]["us"]
+        table.add_row(name, f"{row['us']:g}", f"{row['per_s']:g}", f"{ratio:.2f}")
     for name, why in missing.items():
         table.add_row(name, "", "", why)
     Console().print(table, figures, BOUNDS)

@@ -35,6 +35,8 @@ WINDOW = 3_000
 """Requests on their way in the mode with shadows, before the next ones are sent: under pressure shadows are dropped."""
 DROPPED_S = 20.0
 """Without another record for so long (the rest of the shadows was dropped, then) the run does not count."""
+TAIL_S = 0.2
+"""After the last record of a turn: acknowledgements, and for a router comparisons, are work of that turn, too."""
 _REST_S, _OUTCOMES_S = 1.0, 2.5
 
 Row = dict[str, float]
@@ -51,13 +53,14 @@ class Mover:
     moved: int = 0
 
     async def begin(self, bulk: Bulk) -> None:
-        """One record per partition, all the way."""
+        """One record per partition, all the way, once it has started."""
         await bulk.touch(self.source)
         self.moved = PARTITIONS
-        await self._until(bulk, self.moved)
+        for target in self.targets:
+            await bulk.until(target, self.moved)
 
     async def move(self, bulk: Bulk, count: int) -> tuple[float, float]:
-        """CPU seconds and seconds of `count` more."""
+        """CPU seconds of `count` more, and seconds until they lie on the first target."""
         batches = bulk.batches(count)
         begun_cpu, begun = cpu_s(self.pid), time.monotonic()
         step = PARTITIONS if self.paced else len(batches)
@@ -67,8 +70,11 @@ class Mover:
             self.moved += sum(size for _, _, size in part)
             if self.paced:
                 await self._until(bulk, self.moved - WINDOW)
+        await bulk.until(self.targets[0], self.moved, DROPPED_S)
+        took = time.monotonic() - begun
         await self._until(bulk, self.moved)
-        return cpu_s(self.pid) - begun_cpu, time.monotonic() - begun
+        await asyncio.sleep(TAIL_S)
+        return cpu_s(self.pid) - begun_cpu, took
 
     async def _until(self, bulk: Bulk, count: int) -> None:
         for target in self.targets:
@@ -114,8 +120,8 @@ def router(on: Ground, count: int, prefix: str, *, shadow: bool) -> Row:
 
 @contextmanager
 def _bare(bootstrap: str, source: str, target: str) -> Iterator[int]:
-    """A bare loop for all turns; its pid."""
-    command = [*BARE.command, bootstrap, source, target, str(PARTITIONS + TURNS * TURN)]
+    """A bare loop for all turns; its pid. It waits for one message more than it gets: its end is no part of a turn."""
+    command = [*BARE.command, bootstrap, source, target, str(PARTITIONS + TURNS * TURN + 1)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             yield process.pid

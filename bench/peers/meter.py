@@ -13,7 +13,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class Task:
-    """What a peer is asked to do: `python -m bench.peers.NAME BOOTSTRAP SOURCE TARGET COUNT`."""
+    """What a peer is asked to do: `python -m bench.peers.NAME BOOTSTRAP SOURCE TARGET COUNT SCRATCH`."""
 
     bootstrap: str
     source: str
