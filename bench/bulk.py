@@ -89,8 +89,8 @@ class Bulk:
         places = [TopicPartition(topic, p) for p in range(self._partitions)]
         return sum((await self._consumer.end_offsets(places)).values())
 
-    async def until(self, topic: str, count: int, deadline_s: float = 120.0) -> None:
-        """Return when so many records lie on `topic`; raises TimeoutError when it does not grow for so long."""
+    async def until(self, topic: str, count: int, deadline_s: float = 120.0) -> int:
+        """How many lie on `topic`, once it is `count`; raises TimeoutError when it does not grow for so long."""
         end, before = time.monotonic() + deadline_s, -1
         while (found := await self.written(topic)) < count:
             if found > before:
@@ -98,3 +98,4 @@ class Bulk:
             if time.monotonic() > end:
                 raise TimeoutError(f"{topic}: {found} of {count} records, and no more for {deadline_s:g} s")
             await asyncio.sleep(0.05)
+        return found

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from bench.bulk import Bulk
+from bench.bulk import BATCH, Bulk
 from bench.ground import Ground, cpu_s
 from bench.passthrough import PARTITIONS
 from bench.peers.running import Peer
@@ -29,10 +29,10 @@ from schemas.telemetry import outcome_decoder
 
 BARE = Peer("pass-through", [sys.executable, "-m", "bench.passthrough"])
 """The yardstick."""
-TURNS, TURN = 10, 6_000
-"""Requests of one turn: some tenths of a second, and 1,000 for each partition, so that batches are as large as ever."""
-WINDOW = 3_000
-"""Requests on their way in the mode with shadows, before the next ones are sent: under pressure shadows are dropped."""
+TURNS, TURN = 6, 12_000
+"""Requests of one turn: half a second, and 2,000 for each partition, so that batches are as large as ever."""
+WINDOW = 4_500
+"""Requests under way at most in the mode with shadows: with more the router is pressed, and drops some."""
 DROPPED_S = 20.0
 """Without another record for so long (the rest of the shadows was dropped, then) the run does not count."""
 TAIL_S = 0.2
@@ -63,22 +63,22 @@ class Mover:
         """CPU seconds of `count` more, and seconds until they lie on the first target."""
         batches = bulk.batches(count)
         begun_cpu, begun = cpu_s(self.pid), time.monotonic()
-        step = PARTITIONS if self.paced else len(batches)
-        for start in range(0, len(batches), step):
-            part = batches[start : start + step]
-            await bulk.send(self.source, part)
+        window, lying = WINDOW if self.paced else count, self.moved
+        while batches:
+            room = max(1, (lying + window - self.moved) // BATCH)
+            part, batches = batches[:room], batches[room:]
             self.moved += sum(size for _, _, size in part)
-            if self.paced:
-                await self._until(bulk, self.moved - WINDOW)
+            if self.moved - window > lying:
+                lying = await self._until(bulk, self.moved - window)
+            await bulk.send(self.source, part)
         await bulk.until(self.targets[0], self.moved, DROPPED_S)
         took = time.monotonic() - begun
         await self._until(bulk, self.moved)
         await asyncio.sleep(TAIL_S)
         return cpu_s(self.pid) - begun_cpu, took
 
-    async def _until(self, bulk: Bulk, count: int) -> None:
-        for target in self.targets:
-            await bulk.until(target, count, DROPPED_S)
+    async def _until(self, bulk: Bulk, count: int) -> int:
+        return min([await bulk.until(target, count, DROPPED_S) for target in self.targets])
 
 
 async def make(bootstrap: str, topics: list[str]) -> None:

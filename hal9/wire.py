@@ -118,7 +118,7 @@ def _natural(value: bytes | None) -> int | None:
 
 
 _usual = lru_cache(maxsize=1024)(_natural)
-"""The same for what is mostly one of few: terms, epochs, partitions."""
+"""The same for what is mostly one of few: terms, epochs, partitions, versions."""
 
 
 def text(headers: Headers, name: str) -> str | None:
@@ -314,20 +314,20 @@ def parse_response(record: Record) -> Response:
     headers = record.headers
     if len(headers) < len(_ANSWERED):
         headers = _in_order(headers)
-    (a, _), (b, at), (c, era), (d, role), (e, said), (f, version) = headers[:6]
+    (a, _), (b, at), (c, era), (d, role), (e, said), (f, version), *others = headers
     if not (a == ID and b == POSITION and c == EPOCH and d == ROLE and e == STATUS and f == STATE_VERSION):
         headers = _in_order(headers)
-        _, (_, at), (_, era), (_, role), (_, said), (_, version) = headers[:6]
+        _, (_, at), (_, era), (_, role), (_, said), (_, version), *others = headers
     error = diff = None
-    for name, value in headers[6:]:
+    for name, value in others:
         if name == STATE_DIFF:
             diff = value
         elif name == ERROR:
             error = value
-    position, epoch, status = parse_position(at), _usual(era), RESPONSE_STATUSES.get(said or b"")
+    position, epoch, status = parse_position(at), _usual(era), RESPONSE_STATUSES.get(said)
     if position is None or epoch is None or status is None:
         raise Poison("bad-response", f"headers {sorted(dict(record.headers))}")
-    state_version = _natural(version) or 0
+    state_version = _usual(version) or 0
     found = Response(position[1], epoch, role, status, error, state_version, diff, position[0], record.value)
     if status is MOVED:
         found.layer, found.layer_version = _layer(dict(headers))

@@ -32,7 +32,7 @@ from services.migrator.replica import Replica
 from services.router.core import RouterCore
 from services.router.entry import Course, Entry
 from services.router.handover import Handover
-from services.router.identities import Identities, Known
+from services.router.identities import Identities, Identity, Known
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.passed import Passed
@@ -235,8 +235,8 @@ def _one_id(patch: Patch) -> None:
     """A repeated id is the same request, also while the first one is in flight."""
     first = Identities.first
 
-    def answered(self: Identities, key: bytes | None, name: str) -> Known | None:
-        known = first(self, key, name)
+    def answered(self: Identities, identity: Identity) -> Known | None:
+        known = first(self, identity)
         return known if known is not None and known.told is not None else None
 
     patch(Identities, "first", answered)

@@ -112,16 +112,23 @@ class Appender:
 
     def add(self, writer: Writer | None, sends: Iterable[Send]) -> None:
         """Send; `writer` is told when it is stored (None: nobody)."""
-        pending = self._pending
         home = 0 if writer is None else writer.partition
+        log: str | None = None
+        number: int | None = None
+        queue = Queue()
         for send in sends:
-            at = (send.log, home if send.partition is None else send.partition)
-            queue = pending.get(at)
-            if queue is None:
-                queue = pending[at] = Queue()
+            if send.log is not log or send.partition is not number:  # mostly they go where the one before went
+                log, number = send.log, send.partition
+                queue = self._queue((log, home if number is None else number))
             queue.sends.append(send)
             queue.writers.append(writer)
         self._wake.set()
+
+    def _queue(self, at: Target) -> Queue:
+        queue = self._pending.get(at)
+        if queue is None:
+            queue = self._pending[at] = Queue()
+        return queue
 
     async def restart(self, deadline_s: float) -> None:
         """A new producer in place of the old one, whose waiting sends are dropped; raises Transient."""

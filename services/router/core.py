@@ -24,7 +24,7 @@ from services.router.config import RouterConfig
 from services.router.deadlines import Deadlines
 from services.router.entry import Course, Entry
 from services.router.handover import Handover
-from services.router.identities import Identities
+from services.router.identities import Identities, Identity
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.load import Load
@@ -222,7 +222,8 @@ class RouterCore:
         if known is None:
             key, known = self.admission.unseen(key, request)
         entry = Entry(position, key, known, request, record.value, now_ms, self.answers_next, request.rejected)
-        first = self.identities.first(key, request.id)
+        identity = Identity(key, request.id)
+        first = self.identities.first(identity)
         if first is not None and first.position != position:
             self.admission.repeat(entry, first, now_ms)
             return
@@ -232,7 +233,7 @@ class RouterCore:
             return
         self.ledger.read(entry)
         if first is None:
-            self.identities.add(key, request.id, position, now_ms)
+            self.identities.add(identity, position, now_ms)
         if request.traceparent is not None or self._traced:
             self._trace(entry)
         if self.load.crowd is not None and request.rejected is None:
@@ -250,10 +251,9 @@ class RouterCore:
     def admit(self, entry: Entry, now_ms: float) -> None:
         """A request that is to be answered by a system, or by its deadline."""
         deadline_ms = entry.request.deadline_ms
-        self.load.open += 1
-        self.load.bytes += len(entry.value or b"")
+        self.load.take(entry.value)
         self.deadlines.add(deadline_ms, entry.position)
-        self.reading.shortest_ms = min(self.reading.shortest_ms, deadline_ms - now_ms)
+        self.reading.came(deadline_ms - now_ms)
 
     def _trace(self, entry: Entry) -> None:
         request = entry.request
@@ -321,7 +321,8 @@ class RouterCore:
         entry = self.in_flight.get(response.position)
         if entry is None or entry.owner != system or entry.epoch != response.epoch:
             return
-        if self._not_his(system, entry, response, record, now_ms):
+        unusual = response.error is not None or response.status == wire.MOVED
+        if unusual and self._not_his(system, entry, response, record, now_ms):
             return
         entry.response_offset = record.offset
         if entry.shadow is not None and response.status != "timeout":
@@ -380,8 +381,9 @@ class RouterCore:
         self.load.bytes += len(value or b"") - len(entry.value or b"")
         entry.answered, entry.value = True, None
         self.ledger.unacked[entry.position] = entry
-        self.identities.answer(entry.key, entry.request.id, told, value, now_ms)
-        self._send("responses", entry.key, value, headers.identified(entry.request, told), entry)
+        self.identities.answer(Identity(entry.key, entry.request.id), told, value, now_ms)
+        written = headers.identified(entry.request, told)
+        self.effects.sends.append(Send("responses", entry.key, value, written, entry))
         if entry.span is not None:
             self.tracer.end(entry.span, status)
         if status == "rejected":

@@ -44,27 +44,26 @@ class Identities:
     def __len__(self) -> int:
         return len(self._known)
 
-    def first(self, key: bytes | None, name: str) -> Known | None:
+    def first(self, identity: Identity) -> Known | None:
         """The first request of this id and key within the window."""
-        return self._known.get(Identity(key, name))
+        return self._known.get(identity)
 
-    def see(self, key: bytes | None, name: str, position: int, now_ms: float) -> None:
+    def see(self, identity: Identity, position: int, now_ms: float) -> None:
         """Note a request; the first one of an id stays."""
-        if self.first(key, name) is None:
-            self.add(key, name, position, now_ms)
+        if identity not in self._known:
+            self.add(identity, position, now_ms)
 
-    def add(self, key: bytes | None, name: str, position: int, now_ms: float) -> Known:
+    def add(self, identity: Identity, position: int, now_ms: float) -> Known:
         """Note an id that is not known."""
-        identity = Identity(key, name)
         self._order.append(identity)
         known = self._known[identity] = Known(position, now_ms)
         return known
 
-    def answer(self, key: bytes | None, name: str, told: Headers, value: bytes | None, now_ms: float) -> None:
+    def answer(self, identity: Identity, told: Headers, value: bytes | None, now_ms: float) -> None:
         """Note the answer of an id; the first one stays."""
-        known = self.first(key, name)
+        known = self._known.get(identity)
         if known is None:
-            known = self.add(key, name, -1, now_ms)
+            known = self.add(identity, -1, now_ms)
         if known.told is None:
             known.told, known.value = told, value
             if value:

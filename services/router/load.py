@@ -104,6 +104,11 @@ class Load:
     def __repr__(self) -> str:
         return f"<Load {self.open} open, {self.bytes} bytes{', crowded' if self.crowd else ''}>"
 
+    def take(self, value: bytes | None) -> None:
+        """A request with this value is open."""
+        self.open += 1
+        self.bytes += len(value or b"")
+
     def drop(self, value: bytes | None) -> None:
         """A request with this value is no longer open, and no answer takes its place."""
         self.open -= 1

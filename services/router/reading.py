@@ -93,6 +93,10 @@ class Reading:
         is over."""
         self._shortest_before, self._until_ms = LONGEST_MS, 0.0
 
+    def came(self, left_ms: float) -> None:
+        """A request was taken in that has so long to its deadline."""
+        self.shortest_ms = min(self.shortest_ms, left_ms)
+
     def unordered(self) -> None:
         """A request goes into the table behind later ones: for a minute or two its age says nothing of theirs."""
         self.shortest_ms = 0.0

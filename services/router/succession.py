@@ -18,7 +18,7 @@ from services.router import headers
 from services.router.admission import status_of
 from services.router.entry import Course, Entry
 from services.router.handover import Handover
-from services.router.identities import Identities
+from services.router.identities import Identities, Identity
 from services.router.keybook import KeyBook
 from services.router.ledger import Ledger
 from services.router.load import Load
@@ -119,7 +119,7 @@ class Succession:
         )
         known = core.keys.of(key) if key is not None and key_error(key) is None else None
         entry = Entry(found.position, key, known, request, record.value, now_ms, core.answers_next, found.rejected)
-        core.identities.see(key, found.id, found.position, now_ms)
+        core.identities.see(Identity(key, found.id), found.position, now_ms)
         if found.rejected is None:
             core.admit(entry, now_ms)
             core.in_flight[found.position] = entry
@@ -155,7 +155,7 @@ class Succession:
             name = wire.text(record.headers, wire.ID)
             if name is not None:
                 told = [h for h in record.headers if h[0] != wire.ID]
-                self._of.identities.answer(record.key, name, told, record.value, now_ms)
+                self._of.identities.answer(Identity(record.key, name), told, record.value, now_ms)
         self._of.answers_next = max(self._of.answers_next, next_offset)
         if next_offset >= self._answers_end:
             self._serve(now_ms)
@@ -178,5 +178,5 @@ class Succession:
         core.serve(now_ms)
 
     def _answered(self, entry: Entry) -> bool:
-        known = self._of.identities.first(entry.key, entry.request.id)
+        known = self._of.identities.first(Identity(entry.key, entry.request.id))
         return known is not None and known.told is not None
