@@ -56,5 +56,15 @@ async def stop_producer(producer: Any) -> None:
         await producer._sender.close()  # noqa: SLF001
     finally:
         # Only now: the sender puts a batch whose request failed back in line, and would stumble over one that is done.
-        producer._message_accumulator.fail_all(KafkaError("the producer was stopped"))  # noqa: SLF001
+        _give_up(producer._message_accumulator)  # noqa: SLF001
         await producer.client.close()
+
+
+def _give_up(accumulator: Any) -> None:
+    """Fail what was not sent. Who waits for it is told; if nobody does any more, asyncio need not say so."""
+    lines = (*accumulator._batches.values(), accumulator._pending_batches)  # noqa: SLF001
+    batches = [batch for line in lines for batch in line]
+    accumulator.fail_all(KafkaError("the producer was stopped"))
+    for batch in batches:
+        for future in (batch.future, batch._drain_waiter, *(one for one, _ in batch._msg_futures)):  # noqa: SLF001
+            future.cancelled() or future.exception()
