@@ -339,7 +339,7 @@ class RouterCore:
             self.report(self.comparer.abandon(entry, now_ms))
             self.admission.bar(entry, system, record.offset)
             return True
-        return response.error is not None and self.reading.unaligned(system, entry, response, record, now_ms)
+        return self.reading.unaligned(system, entry, response, record, now_ms)
 
     def _gave_back(self, entry: Entry, response: wire.Response, offset: int) -> None:
         """Its layer stays at flat: once nothing of its key is at hierarchical any more, it goes there."""
@@ -382,8 +382,7 @@ class RouterCore:
         entry.answered, entry.value = True, None
         self.ledger.unacked[entry.position] = entry
         self.identities.answer(Identity(entry.key, entry.request.id), told, value, now_ms)
-        written = headers.identified(entry.request, told)
-        self.effects.sends.append(Send("responses", entry.key, value, written, entry))
+        self._send("responses", entry.key, value, headers.identified(entry.request, told), entry)
         if entry.span is not None:
             self.tracer.end(entry.span, status)
         if status == "rejected":

@@ -15,9 +15,11 @@ class Library:
 
     def __init__(self, swallows: int) -> None:
         self.swallows, self.cancelled, self.ended = swallows, 0, False
+        self.waits = asyncio.Event()
 
     async def wait(self) -> None:
         while True:
+            self.waits.set()
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
@@ -32,13 +34,15 @@ async def fails() -> None:
 
 
 async def ends() -> None:
-    await asyncio.sleep(0)
+    pass
 
 
-async def begun(*tasks: asyncio.Task[None]) -> None:
-    for _ in range(5):
-        await asyncio.sleep(0)
-    assert not any(task.done() for task in tasks)
+async def waiting(*libraries: Library) -> None:
+    """Each of them waits, anew if it was asked before."""
+    async with asyncio.timeout(DEADLINE_S):
+        for library in libraries:
+            await library.waits.wait()
+            library.waits.clear()
 
 
 async def test_the_first_failure_is_raised_and_the_others_are_cancelled() -> None:
@@ -66,7 +70,7 @@ async def test_one_within_another_leaves_nobody_behind() -> None:
 async def test_one_that_is_cancelled_from_outside_ends_with_all_of_them() -> None:
     one, two = Library(swallows=0), Library(swallows=0)
     together = asyncio.create_task(until_first(one.wait(), two.wait()))
-    await begun(together)
+    await waiting(one, two)
     together.cancel()
     with pytest.raises(asyncio.CancelledError):
         await together
@@ -76,10 +80,9 @@ async def test_one_that_is_cancelled_from_outside_ends_with_all_of_them() -> Non
 async def test_one_that_is_cancelled_twice_leaves_nobody_behind() -> None:
     other = Library(swallows=2)
     together = asyncio.create_task(until_first(other.wait(), again_s=AGAIN_S))
-    await begun(together)
     for _ in range(2):
+        await waiting(other)
         together.cancel()
-        await begun(together)
     with pytest.raises(asyncio.CancelledError):
         await together
     assert other.ended
