@@ -10,9 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from hal9 import wire
+from hal9.control.route import Spans
+from hal9.keys import bucket_of
 from hal9.log.effects import Commit
 from hal9.testing.memory import Name, Stored
-from schemas.base import FLAT, SYSTEMS, System, other
+from schemas.base import FLAT, SYSTEMS, System, decode, other
+from schemas.state import marker_decoder
 from simulation.history import CHANGES, REPLICA, RESPONSES, Violation
 
 if TYPE_CHECKING:
@@ -67,6 +70,8 @@ class Passed:
     responded: set[tuple[System, "Position"]] = field(default_factory=set)
     response_landed: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """Per response (log, partition, offset): how many records had landed anywhere before it."""
+    moves: dict[int, list[tuple[int, Spans]]] = field(default_factory=dict)
+    """Per partition the epochs of the valid markers, each with the epochs in which buckets last moved."""
     copied: dict[tuple[str, bytes], int] = field(default_factory=dict)
     """Per replica log and key the newest version in it."""
     _checked: dict[tuple[str, Name], int] = field(default_factory=dict)
@@ -79,6 +84,9 @@ class Passed:
         if kind in ("void", "claim"):
             return
         self.records.setdefault(name, []).append((record, kind))
+        if kind == "marker":
+            marker = decode(marker_decoder, record.value)
+            self.moves.setdefault(partition, []).append((marker.route.epoch, Spans.of(marker.moved)))
         if kind != "data":
             return
         if log == "dispatched":
@@ -104,6 +112,14 @@ class Passed:
         if found.fallback and before is not None and before.epoch >= found.epoch:
             return  # beside the dispatch to the owner, which its router goes on waiting for
         self.dispatched[found.position] = found
+
+    def moved_after(self, dispatch: Dispatch, salt: str) -> int | None:
+        """The first epoch after a dispatch in which its key moved, whatever its layer."""
+        bucket, text = bucket_of(salt, dispatch.key), dispatch.key.decode("utf-8", "replace")
+        for epoch, moved in self.moves.get(dispatch.position[0], ()):
+            if epoch > dispatch.epoch and moved.newest_at(bucket, text) == epoch:
+                return epoch
+        return None
 
     def reads_again(self, service: str, name: Name, offset: int) -> bool:
         """Whether a successor reads a record of a log of responses."""
@@ -170,6 +186,9 @@ def _response(case: Case) -> bool:
     answered = witness.passed.fallbacks.get(position)
     if answered is not None and witness.passed.reads_again("router", *answered):
         return True  # its answer was another one, which is forwarded yet
+    moved = witness.passed.moved_after(newest, witness.salt)
+    if moved is not None and moved in witness.control.settled.get(case.partition, ()):
+        return True  # it is dispatched again, whoever goes on with it
     asked = witness.positions[position]
     return bool(asked.answers) or (asked.deadline_ms is not None and asked.deadline_ms <= case.now_ms)
 

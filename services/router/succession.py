@@ -63,6 +63,8 @@ class Succession:
         self._of = partition
         self._answers_end = 0
         self._rejections: dict[int, Entry] = {}
+        self._layers: dict[bytes, tuple[str, int]] = {}
+        """Key -> its layer and layer version, as the newest record that names one has them: never forgotten."""
 
     # ------------------------------------------------------------------ the commits
     def start(self, committed: Mapping[str, Commit]) -> dict[str, int]:
@@ -93,8 +95,9 @@ class Succession:
         entry = core.in_flight.get(found.position) or self._entry(found, record, now_ms)
         if found.rejected is not None and entry.rejected is None:
             self._barred(entry, found.rejected)
-        if entry.key is not None and entry.known is not None:
+        if entry.key is not None and entry.known is not None and found.layer is not None:
             core.keys.learn(entry.key, found.layer, found.layer_version)
+            self._layers[entry.key] = found.layer, found.layer_version
         if found.fallback and found.primary is not None:
             if entry.owner is not None:
                 entry.course = Course.BOTH
@@ -174,8 +177,22 @@ class Succession:
             else:
                 core.reply(entry, status_of(entry.rejected), None, entry.rejected, now_ms)
         self._rejections.clear()
+        self._learn()
         core.handover.taken_over(core.in_flight.values())
         core.serve(now_ms)
+
+    def _learn(self) -> None:
+        """Every request in flight knows the layer of its key, whichever record named it.
+
+        The key book may have forgotten it since: then a later request of the key would go to flat, past one that is
+        in flight at hierarchical.
+        """
+        core = self._of
+        for key, (layer, version) in self._layers.items():
+            core.keys.learn(key, layer, version)
+        for entry in core.in_flight.values():
+            if entry.key in self._layers:
+                entry.known = core.keys.of(entry.key)
 
     def _answered(self, entry: Entry) -> bool:
         known = self._of.identities.first(Identity(entry.key, entry.request.id))
