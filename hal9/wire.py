@@ -32,9 +32,12 @@ FALLBACK, ALIGNED, STALE_MS, STALE_VERSIONS = "fallback", "aligned", "stale-ms",
 VERSION, ORIGIN, ANSWER_STATUS, ANSWER_ERROR = "version", "origin", "answer-status", "answer-error"
 LAYER, LAYER_VERSION = "layer", "layer-version"
 UNMAPPED = "unmapped"
+FOLLOWS = "follows"
+"""Version that a change was made on, if it is not the one before: versions between were given in an earlier life."""
 SOURCE = "source"
 
 CLAIM, MARKER, SEAL = b"\0claim/", b"\0marker/", b"\0seal/"
+FLOOR = b"\0floor/"
 
 OURS = frozenset(
     {POSITION, EPOCH, PRIMARY, SHADOW, TWIN, AFTER_SEAL, TERM, REJECTED, FALLBACK, ALIGNED, LAYER, LAYER_VERSION}
@@ -138,6 +141,11 @@ def decimal(value: int) -> bytes:
 def seal_key(epoch: int, unique: str) -> bytes:
     """The key of one seal: each its own, or compaction keeps a later, void one instead of the one that counts."""
     return b"%s%d/%s" % (SEAL, epoch, unique.encode())
+
+
+def floor_key(floor: int, unique: str) -> bytes:
+    """The key of one floor of versions, its own for the same reason."""
+    return b"%s%d/%s" % (FLOOR, floor, unique.encode())
 
 
 def position_header(partition: int, offset: int) -> bytes:
@@ -343,7 +351,8 @@ def _in_order(headers: Headers) -> Headers:
 class Change(Struct, gc=False):
     """Headers of a state record: whose doing, which version, and the answer's status.
 
-    `unmapped` (replica logs only): a code, why there is no state: the other system's could not be mapped.
+    `unmapped` (replica logs only): a code, why there is no state: the other system's could not be mapped. `follows`:
+    the version that it was made on; None: the one before.
     """
 
     version: int
@@ -354,6 +363,7 @@ class Change(Struct, gc=False):
     answer_error: str | None
     unmapped: str | None = None
     layer: str | None = None
+    follows: int | None = None
 
 
 def parse_change(record: Record) -> Change:
@@ -375,6 +385,7 @@ def parse_change(record: Record) -> Change:
             error.decode() if error is not None else None,
             unmapped.decode() if unmapped is not None else None,
             _layer(fields)[0],
+            _natural(fields.get(FOLLOWS)),
         )
     except _UNREADABLE as error:
         raise Poison("bad-change", str(error)) from error
@@ -398,6 +409,8 @@ def change_headers(change: Change, partition: int, term: int) -> list[tuple[str,
         headers.append((UNMAPPED, change.unmapped.encode()))
     if change.layer is not None:
         headers.append((LAYER, change.layer.encode()))
+    if change.follows is not None:
+        headers.append((FOLLOWS, decimal(change.follows)))
     return headers
 
 

@@ -19,9 +19,12 @@ class Asked:
     key: bytes
     operation: str
     deadline_ms: int | None
-    """Set by the client; None: the default, which no schedule reaches."""
+    """Set by the client; None: the default."""
+    due_ms: int
+    """When an answer is no use any more, whoever set it."""
     bad: bool = False
     positions: list[Position] = field(default_factory=list)
+    asked_ms: int = 0
     floor: int = 0
     """Version of its key that the asker had seen when it asked."""
     answers: list[Stored] = field(default_factory=list)

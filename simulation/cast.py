@@ -21,6 +21,8 @@ MIGRATION = "hal9"
 DEADLINE_MS = 60_000
 """Default deadline of the world's requests: no schedule lasts so long, so whatever hangs is found and not timed out."""
 
+REMEMBERED_MS = 100_000
+"""How long routers remember the layers of keys: less than deletions are retained (`compaction.RETENTION_MS`)."""
 SOON = 0.001
 """Part of its time that the system asked first has for a read: 60 ms by default."""
 
@@ -60,6 +62,7 @@ def cast(
             unique,
             OutcomeBook(name),
             limits,
+            remembered_ms=REMEMBERED_MS,
             protection=protection or Protection(),
         )
         return RouterCore(partition, config)

@@ -6,8 +6,11 @@ from hal9.testing.memory import MemoryLogs
 from schemas.base import encode
 from schemas.control import AnyControl, Backfill, Pin, Rollback, Route, SetFlags, Start
 from simulation.asked import Asked
-from simulation.cast import MIGRATION
+from simulation.cast import DEADLINE_MS, MIGRATION
 from simulation.witness import Witness
+
+REPEATED_MS = 30_000
+"""For how long clients repeat a request: half of the id window, so that a repeat is read within it."""
 
 
 class Clients:
@@ -43,7 +46,9 @@ class Clients:
         """A new request, to any partition; `anonymous`: without an id. `deadline_ms`: from now on."""
         log = self._logs["requests", partition]
         name = wire.default_id("hal9.requests", partition, log.end) if anonymous else label
-        asked = Asked(label, name, key, operation, None if deadline_ms is None else now_ms + deadline_ms, bad)
+        due_ms = now_ms + (DEADLINE_MS if deadline_ms is None else deadline_ms)
+        asked = Asked(label, name, key, operation, None if deadline_ms is None else due_ms, due_ms, bad)
+        asked.asked_ms = now_ms
         asked.floor = self._seen(key)
         self._witness.asked[key, name] = asked
         if not anonymous:
@@ -52,11 +57,12 @@ class Clients:
         return True
 
     def repeat(self, label: str, partition: int, now_ms: int) -> bool:
-        """A request that was sent before, with its id and its deadline."""
+        """A request that was sent before, with its id and its deadline, well within the window of ids."""
         asked = next((asked for asked in self.sent if asked.label == label), None)
-        if asked is not None:
-            self._send(asked, partition, now_ms)
-        return asked is not None
+        if asked is None or now_ms > asked.asked_ms + REPEATED_MS:
+            return False
+        self._send(asked, partition, now_ms)
+        return True
 
     def _send(self, asked: Asked, partition: int, now_ms: int, *, anonymous: bool = False) -> None:
         headers = [(wire.OPERATION, asked.operation.encode())]

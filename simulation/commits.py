@@ -16,7 +16,7 @@ from hal9.log.effects import Commit
 from hal9.testing.memory import Name, Stored
 from schemas.base import FLAT, SYSTEMS, System, decode, other
 from schemas.state import marker_decoder
-from simulation.history import CHANGES, REPLICA, RESPONSES, Violation
+from simulation.history import CHANGES, REPLICA, RESPONSES, STATE_LOGS, Violation
 
 if TYPE_CHECKING:
     from simulation.asked import Position
@@ -70,6 +70,8 @@ class Passed:
     responded: set[tuple[System, "Position"]] = field(default_factory=set)
     response_landed: dict[tuple[str, int, int], int] = field(default_factory=dict)
     """Per response (log, partition, offset): how many records had landed anywhere before it."""
+    newest: dict[Name, dict[bytes, tuple[int, int]]] = field(default_factory=dict)
+    """Per state log and key the newest valid version in it, and where it was appended last."""
     moves: dict[int, list[tuple[int, Spans]]] = field(default_factory=dict)
     """Per partition the epochs of the valid markers, each with the epochs in which buckets last moved."""
     copied: dict[tuple[str, bytes], int] = field(default_factory=dict)
@@ -98,9 +100,17 @@ class Passed:
                 self.response_landed[log, partition, record.offset] = self._landed
                 if (wire.text(record.headers, wire.ROLE), wire.text(record.headers, wire.STATUS)) == ("fallback", "ok"):
                     self.fallbacks[position] = name, record.offset
-        elif log in REPLICA.values():
-            place = (f"{log}/{partition}", record.key or b"")
-            version = wire.number(record.headers, wire.VERSION) or 0
+        elif log in STATE_LOGS:
+            self._changed(name, record)
+
+    def _changed(self, name: Name, record: Stored) -> None:
+        log, partition = name
+        key, version = record.key or b"", wire.number(record.headers, wire.VERSION) or 0
+        held = self.newest.setdefault(name, {})
+        if version >= held.get(key, (0, 0))[0]:
+            held[key] = version, record.offset
+        if log in REPLICA.values():
+            place = (f"{log}/{partition}", key)
             self.copied[place] = max(self.copied.get(place, 0), version)
 
     def _dispatched(self, found: Dispatch) -> None:
@@ -175,9 +185,7 @@ def _response(case: Case) -> bool:
     record, witness = case.record, case.witness
     position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
     newest = witness.passed.dispatched.get(position)
-    if wire.text(record.headers, wire.ROLE) != "primary" or newest is None:
-        return True
-    if newest.primary != NAMED[case.log] or newest.epoch != wire.number(record.headers, wire.EPOCH):
+    if newest is None or not _is_owners(newest, case):
         return True
     if wire.header(record.headers, wire.ALIGNED) is not None and not newest.aligned:
         return True  # the owner, which it is by now, owes another one
@@ -190,7 +198,14 @@ def _response(case: Case) -> bool:
     if moved is not None and moved in witness.control.settled.get(case.partition, ()):
         return True  # it is dispatched again, whoever goes on with it
     asked = witness.positions[position]
-    return bool(asked.answers) or (asked.deadline_ms is not None and asked.deadline_ms <= case.now_ms)
+    return bool(asked.answers) or (asked.due_ms <= case.now_ms)
+
+
+def _is_owners(newest: Dispatch, case: Case) -> bool:
+    """Whether a response is of the owner that was asked last."""
+    headers = case.record.headers
+    asked = newest.primary == NAMED[case.log] and newest.epoch == wire.number(headers, wire.EPOCH)
+    return asked and wire.text(headers, wire.ROLE) == "primary"
 
 
 def _executed(case: Case, system: System) -> bool:
@@ -215,7 +230,11 @@ def _copied(case: Case, system: System) -> bool:
     if system == FLAT and case.record.offset < int(case.commit.metadata.partition(";")[0]):
         return True
     version = wire.number(case.record.headers, wire.VERSION) or 0
-    return case.witness.passed.copied.get((f"{replica}/{case.partition}", key), 0) >= version
+    if case.witness.passed.copied.get((f"{replica}/{case.partition}", key), 0) >= version:
+        return True
+    # Compaction took it since: a successor finds a newer one instead.
+    left = case.witness.passed.newest.get((CHANGES[system], case.partition), {}).get(key, (0, 0))
+    return left[0] > version and left[1] >= case.commit.offset
 
 
 def _settled(case: Case) -> bool:

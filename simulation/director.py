@@ -21,6 +21,8 @@ from simulation.schedule import Decision, Schedule
 
 ROUNDS = 1_000
 """Of the drain: forty are many."""
+NIGHTS_MS = (61_000, 80_000, 130_000, 320_000)
+"""Past deadlines, the answers that are kept, the compaction lag, the retention of deletions."""
 HOLDS = ("", *LAYERS, ",".join(LAYERS))
 Value = str | bytes | int | float | None
 Action = tuple[Value, ...]
@@ -84,6 +86,8 @@ class Director:
         label, key = f"i{self._asked}", rng.choice(plan.keys)
         self._asked += 1
         operation = ODD if plan.odd and rng.hit(plan.odd) else rng.choice((*MUTATING, "read", "read"))
+        if plan.deletions and rng.hit(plan.deletions):
+            operation = "del"
         short = rng.randint(5, 400) if rng.hit(plan.short) else None
         bad, anonymous = rng.hit(plan.bad), rng.hit(plan.anonymous)
         return ("ask", label, key, self._partition(key), operation, short, bad, anonymous)
@@ -156,6 +160,11 @@ class Director:
             yield ("trip", rng.choice(("", *SYSTEMS, " ".join(SYSTEMS))))
         if plan.lag is not None and rng.hit(0.05):
             yield ("compact", rng.choice(STATE_LOGS), rng.randrange(plan.partitions), plan.lag)
+        if plan.nights:
+            if rng.hit(plan.nights):
+                yield ("night", rng.choice(NIGHTS_MS))
+            if rng.hit(0.1):
+                yield ("clean", rng.choice(STATE_LOGS), rng.randrange(plan.partitions))
         if plan.redis:
             yield from self._project()
         yield from self._pass()

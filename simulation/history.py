@@ -38,6 +38,8 @@ class Change:
     header: wire.Change
     state: Tree | None
     answer: bytes | None
+    unused: bool = False
+    """It stands for a version that nobody made: a later life of a key begins above the floor."""
 
     @property
     def position(self) -> int:

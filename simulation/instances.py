@@ -18,6 +18,7 @@ from services.router.protection import Protection
 from simulation.applied import AppliedHandler
 from simulation.cast import MIGRATION, SERVICES, cast
 from simulation.elsewhere import Elsewhere
+from simulation.history import CHANGES
 from simulation.witness import Witness
 
 Sends = dict[Name, deque[tuple[Send, int]]]
@@ -115,6 +116,20 @@ class Instances:
             for runtime in instance.runtimes
             if runtime.alive and self.holders.get((instance.service, runtime.partition)) is not runtime
         ]
+
+    def read_by_all(self, log: str, partition: int) -> int:
+        """Up to where everybody has read a log who reads it, and the migrator has committed it.
+
+        Whoever is not there now will read what is left, and know nothing older.
+        """
+        read = 1 << 62
+        for runtime in self.runtimes.values():
+            if runtime.alive and runtime.partition == partition and log in runtime.core.reads:
+                read = min(read, runtime.position(log))
+        if log in CHANGES.values() and self._numbers.get("migrator"):
+            committed = self._groups["migrator", partition].committed.get(log)
+            read = min(read, committed.offset if committed is not None else 0)
+        return read
 
     def fresh_name(self, service: str) -> str:
         """The name of the next new instance."""

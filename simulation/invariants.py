@@ -50,7 +50,7 @@ def _stores(evidence: Evidence) -> None:
                 continue
             for system, found in stores.items():
                 last, held = chain[-1], found.get(key)
-                if held is None or held.header.version != last.header.version or not same(last, held.state, held.log):
+                if not at_newest(last, None if held is None else (held.header.version, held.state, held.log)):
                     raise Violation("a store is not at the newest change", f"{system} has {held} for {key!r}: {last}")
             if any(isinstance(epoch.record, SetFlags) for epoch in witness.control.history):
                 continue  # an operator may have pinned it elsewhere: there it is answered `quarantined`
@@ -58,6 +58,16 @@ def _stores(evidence: Evidence) -> None:
             owner = witness.control.route.owner(bucket_of(witness.salt, key), key.decode(), layer)
             if is_odd(chain[-1].state) and chain[-1].log != CHANGES[owner]:
                 raise Violation("what cannot be mapped is not pinned where it is", f"{key!r} at {owner}: {chain[-1]}")
+
+
+def at_newest(newest: Change, held: tuple[int, Tree | None, str] | None) -> bool:
+    """Whether what a store holds of a key (version, state, log) is the newest change.
+
+    Of a key that was deleted: whether it holds no state. The deletion may be forgotten, and an older one remembered.
+    """
+    if newest.state is None and (held is None or held[1] is None):
+        return True
+    return held is not None and held[0] == newest.header.version and same(newest, held[1], held[2])
 
 
 def same(newest: Change, state: Tree | None, log: str) -> bool:
@@ -72,7 +82,7 @@ def _answered(evidence: Evidence, asked: Asked) -> None:
     answer, status = asked.answers[0], asked.status
     if status not in ("timeout", "rejected"):
         return
-    if asked.deadline_ms is not None and answer.timestamp >= asked.deadline_ms:
+    if answer.timestamp >= asked.due_ms:
         return
     if status == "rejected":
         if not asked.bad:

@@ -35,6 +35,30 @@ def _compaction(_rng: Chance, drawn: Schedule) -> Schedule:
     return replace(drawn, fault=0.03, lag=20)
 
 
+def _nights(rng: Chance, drawn: Schedule) -> Schedule:
+    return replace(
+        drawn,
+        nights=rng.choice((0.01, 0.02)),
+        requests=rng.randint(10, 25),
+        epochs=rng.randint(2, 5),
+        keys=KEYS[: rng.choice((1, 2))],
+        fault=rng.choice((0, 0.012, 0.03)),
+        force=rng.choice((0, 0.3)),
+        deletions=rng.choice((0, 0.3)),
+        redis=rng.hit(0.3),
+        reads=rng.hit(0.3),
+        bad=0,
+        lag=None,
+        warm_up=0,
+    )
+
+
+def _rebirth(rng: Chance, drawn: Schedule) -> Schedule:
+    return replace(
+        _nights(rng, drawn), keys=KEYS[:1], deletions=0.5, lag=rng.choice((None, 0, 20)), layers=rng.hit(0.4)
+    )
+
+
 def _death(rng: Chance, drawn: Schedule) -> Schedule:
     return replace(
         drawn, dead=rng.choice((HIERARCHICAL, HIERARCHICAL, FLAT)), force=0.3, pins=False, scopes=False, layers=False
@@ -200,6 +224,8 @@ KINDS: Mapping[str, Callable[[Chance, Schedule], Schedule]] = {
     "layers": _layers,
     "forgetful": _forgetful,
     "everything": _everything,
+    "nights": _nights,
+    "rebirth": _rebirth,
 }
 """What each kind stresses is its name; `one-key` is hand-overs and faults at their worst on one key."""
 

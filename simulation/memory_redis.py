@@ -44,6 +44,15 @@ class MemoryRedis:
         self.hashes.setdefault(keys[1], {})[field] = position + b";" + validity
         return position
 
+    def keep(self) -> None:
+        """All of it is on disk now."""
+        self._before.clear()
+
+    @property
+    def safe(self) -> bool:
+        """Whether nothing of it can be lost."""
+        return not self._before
+
     def forget(self, calls: int) -> int:
         """The last `calls` calls that changed something are lost, as in a crash before they were on disk; how many."""
         for lost in range(calls):

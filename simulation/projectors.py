@@ -85,7 +85,10 @@ class Projectors:
             if not records:
                 # Compacted away: a fetch skips to the next record there is.
                 records = self.logs[log, partition].read(start, self.logs[log, partition].end)[:1]
-            reader.call = reader.projection.batch(records)
+            if records:
+                reader.call = reader.projection.batch(records)
+            else:
+                reader.projection.next_offset = self.logs[log, partition].end
         return True
 
     def look(self, name: str, log: str, partition: int) -> bool:
@@ -131,6 +134,16 @@ class Projectors:
         self.witness.count("calls_forgotten", self.redis.forget(calls))
         return True
 
+    def keep(self) -> None:
+        """What Redis was told is safe from now on."""
+        self.redis.keep()
+
+    def read_by_all(self, log: str, partition: int) -> int:
+        """Up to where a log of units is projected for good: nothing that Redis may forget has passed it."""
+        if log not in LOGS or not self.readers:
+            return 1 << 62
+        return self._position(log, partition) if self.redis.safe and not self.late else 0
+
     # ------------------------------------------------------------------ what must hold
     def _carried_out(self, reader: Reader, batch: Batch) -> bytes:
         before = self._position(reader.log, reader.partition)
@@ -138,8 +151,9 @@ class Projectors:
         after = self._position(reader.log, reader.partition)
         if after < before:
             raise Violation("a position in Redis went back", f"{reader.log}/{reader.partition}: {before}, {after}")
+        left = {record.offset for record in self.logs[reader.log, reader.partition].read(before, after)}
         for record, kind in self.witness.passed.records.get((reader.log, reader.partition), ()):
-            if kind == "data" and before <= record.offset < after:
+            if kind == "data" and record.offset in left:
                 key = record.key or b""
                 held, _ = self._unit(reader.partition, key)
                 version = dict(record.headers)["version"]
@@ -175,6 +189,8 @@ class Projectors:
             version, unit = self._unit(home(key), key)
             if chain and chain[-1].log != CHANGES[HIERARCHICAL] and is_odd(chain[-1].state):
                 continue  # no unit can be made of it: the last one stays
+            if chain and chain[-1].state is None and unit is None:
+                continue  # a deletion may be forgotten before a new Redis hears of it
             if chain and (version != len(chain) or unit != _encoded(chain[-1].state)):
                 raise Violation("Redis is not at the newest unit", f"{key!r}: version {version}, newest {chain[-1]}")
 

@@ -3,7 +3,7 @@
 from hal9.backend.core import BackendCore
 from simulation.history import Violation
 from simulation.instances import Instances
-from simulation.invariants import Evidence, same
+from simulation.invariants import Evidence, at_newest
 
 
 def at_rest(instances: Instances, evidence: Evidence) -> None:
@@ -21,9 +21,6 @@ def _memory(service: str, partition: int, core: BackendCore, evidence: Evidence)
         if not chain or evidence.home(key) != partition:
             continue
         held = core.store.states.get(key)
-        if (
-            held is None
-            or held.version != chain[-1].header.version
-            or not same(chain[-1], held.state, core.changes if held.own else core.replica)
-        ):
+        log = core.changes if held is not None and held.own else core.replica
+        if not at_newest(chain[-1], None if held is None else (held.version, held.state, log)):
             raise Violation("memory differs from the logs", f"{service} holds {held} of {key!r}: {chain[-1]}")

@@ -183,7 +183,7 @@ def _kept_answers(patch: Patch) -> None:
     patch(BackendCore, "_take", forgetful)
 
 
-@_rule("repair", "compaction")
+@_rule("repair", "nights")
 def _repair(patch: Patch) -> None:
     """A state is appended again when a void record lies after it."""
     patch(OwnChanges, "repair", lambda _: None)
@@ -429,7 +429,7 @@ def _copied(patch: Patch) -> None:
     patch(MigratorCore, "_is_cold", lambda *_: True)
 
 
-@_rule("repair-of-copies", "compaction")
+@_rule("repair-of-copies", "nights")
 def _repair_of_copies(patch: Patch) -> None:
     """A copy is appended again when a void record lies after it."""
     patch(Replica, "repair", lambda _: None)
@@ -439,6 +439,38 @@ def _repair_of_copies(patch: Patch) -> None:
 def _unmapped_pinned(patch: Patch) -> None:
     """A key whose newest state cannot be mapped is pinned to the system that has it."""
     patch(MigratorCore, "_pin", lambda *_: None)
+
+
+# ---------------------------------------------------------------------- deletions
+@_rule("version-floor", "rebirth")
+def _version_floor(patch: Patch) -> None:
+    """A key that has no state goes on above every version that was forgotten in its partition."""
+    patch(Store, "next_version", lambda _self, held: held.version + 1)
+
+
+@_rule("floor-copied", "rebirth")
+def _floor_copied(patch: Patch) -> None:
+    """The other system hears of a floor of versions before the deletion that it stands for is forgotten there."""
+    patch(MigratorCore, "_copy_floor", lambda *_: None)
+
+
+@_rule("deletion-agreed", "rebirth")
+def _deletion_agreed(patch: Patch) -> None:
+    """A deletion of a key that both systems had is put down by both before either forgets it."""
+    replicated = OwnChanges.replicated
+
+    def alone(self: OwnChanges, key: bytes, before: Held, held: Held, now_ms: float) -> None:
+        replicated(self, key, before, held, now_ms)
+        self._foreign.clear()
+        before.shared = held.shared = False
+
+    patch(OwnChanges, "replicated", alone)
+
+
+@_rule("layers-forgotten", "rebirth")
+def _layers_forgotten(patch: Patch) -> None:
+    """A router forgets the layer of a key sooner than the logs forget that the key was deleted."""
+    patch(KeyBook, "expire", lambda *_: None)
 
 
 # ---------------------------------------------------------------------- Redis

@@ -36,11 +36,13 @@ class Schedule:
     force: float
     """Probability, per tick of the migrator, that it believes a living system dead."""
     lag: int | None
-    """State logs are compacted up to this many records before their end; None: never."""
+    """State logs are compacted cruelly, up to this many records before their end; None: never."""
     jump: float
     """Probability that the clock leaps by seconds."""
     warm_up: int = 0
     """Steps before the migrator is started for the first time: what was written by then is cold."""
+    nights: float = 0.0
+    """Probability that time leaps by minutes: Kafka compacts, deletions are forgotten."""
     slow: System | None = None
     """A system whose records take long to land."""
     dead: System | None = None
@@ -60,6 +62,8 @@ class Schedule:
     """Instances of each service among which the partitions are shared out at first."""
     misplaced: float = 0.0
     """Share that is produced to another partition than its key's."""
+    deletions: float = 0.0
+    """Share that deletes, beside those drawn otherwise."""
     odd: float = 0.0
     """Share that makes a state which cannot be mapped to the other system's."""
     anonymous: float = 0.0

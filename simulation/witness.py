@@ -5,7 +5,7 @@ request its effect and its answers. Compaction can hide nothing from it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hal9 import wire
 from hal9.control.reducer import ControlState, fold
@@ -122,7 +122,11 @@ class Witness:
     def _counts(self, log: str, partition: int, record: Stored) -> None:
         system = OWN.get(log)
         if system is not None:
-            self._change(system, partition, change_of(log, record))
+            change = change_of(log, record)
+            self._change(system, partition, change)
+            if record.value is None and change.header.version == len(self.chains[change.key]):
+                self.layer_of.pop(change.key, None)  # the deletion is forgotten: a later life may be of another one
+                self.count("forgotten")
         elif log in COPIES:
             self._copy(change_of(log, record))
 
@@ -136,13 +140,23 @@ class Witness:
             self.count("repairs")
             return
         if version > len(chain) + 1:
-            raise Violation("a version is missing", f"{change} after {len(chain)} versions")
+            self._begins_again(partition, chain, change)
         if change.header.origin == wire.MOVE:
             self._given_up(chain, change)
         else:
             self._built(partition, chain, change)
         self._owned(system, partition, chain, change)
         chain.append(change)
+
+    def _begins_again(self, partition: int, chain: list[Change], change: Change) -> None:
+        """A version may be above the next one where there is no state, up to the floor of what was forgotten."""
+        floor = max(self._validity[log, partition].floor for log in (*OWN, *COPIES))
+        last = chain[-1] if chain else None
+        if (last is not None and last.state is not None) or change.header.version > floor + 1:
+            raise Violation("a version is missing", f"{change} after {len(chain)} versions")
+        nothing = last or Change(change.log, -1, change.key, wire.Change(0, None, 0, wire.MOVE, None, None), None, None)
+        chain += [replace(nothing, unused=True)] * (change.header.version - 1 - len(chain))
+        self.count("lives")
 
     def _given_up(self, chain: list[Change], change: Change) -> None:
         """A version that only says of which layer the key is: like the one before it, hierarchical's last for now."""
@@ -187,7 +201,7 @@ class Witness:
             raise Violation("changed by who is not its owner", f"{system}: {change}")
         if chain and chain[-1].log != change.log and chain[-1].header.origin == wire.MOVE:
             self.count("handovers_by_version")
-        elif chain and chain[-1].log != change.log:
+        elif chain and chain[-1].log != change.log and chain[-1].offset >= 0:
             seals = self._validity[REPLICA[system], partition].seals
             if not any(chain[-1].header.epoch < sealed <= epoch for sealed in seals):
                 raise Violation("executed by two owners without a seal between", f"{chain[-1]} / {change}")
@@ -239,7 +253,7 @@ class Witness:
             raise Violation("a request that changes state was asked for elsewhere", f"{system}: {asked}")
         if not 0 < version <= len(chain) or applied(chain[version - 1].state) != answered(record.value):
             raise Violation("a read of what never was", f"{system}: version {version} of {asked}")
-        made = [c for c in chain[version:] if c.header.origin != wire.MOVE]
+        made = [c for c in chain[version:] if c.header.origin != wire.MOVE and not c.unused]
         missing = [c for c in made if self.passed.first[partition, c.position] < dispatched]
         stale = wire.number(record.headers, wire.STALE_VERSIONS)
         self.count("aligned_reads" if stale is None else "fallback_reads")

@@ -19,12 +19,14 @@ from simulation.applied import AppliedHandler
 from simulation.cast import MIGRATION, SERVICES, protection
 from simulation.chance import Chance
 from simulation.clients import Clients
+from simulation.compaction import LAG_MS, Compaction
 from simulation.director import Action, Director, Value
 from simulation.elsewhere import Elsewhere
 from simulation.history import STATE_LOGS, Violation
 from simulation.instances import Instances
 from simulation.invariants import Evidence, check
 from simulation.kinds import draw, kind_of
+from simulation.outsider import Outsider
 from simulation.projectors import LOGS, Projectors
 from simulation.rest import at_rest
 from simulation.schedule import Schedule
@@ -67,7 +69,9 @@ class World:
         self.script: list[Action] = []
         route_salt = salt(MIGRATION, ROUTE_SALT)
         self.witness = Witness(route_salt, self.plan.partitions, ControlState(MIGRATION), self.plan.layers)
-        self.logs = MemoryLogs(self._landed if trace else self.witness.landed)
+        self.outsider = Outsider(self.plan.partitions)
+        self.logs = MemoryLogs(self._landed if trace else self._stored)
+        self.compaction = Compaction(self.logs, self.plan.partitions, self.witness.passed.newest)
         self.clients = Clients(self.logs, self.witness, 100.0 if self.plan.shadow else 0.0)
         handler = as_batch(AppliedHandler(layers=self.plan.layers))
         elsewhere = Elsewhere(handler, self.plan.trouble) if self.plan.remote else None
@@ -76,7 +80,7 @@ class World:
             self.logs, self.plan.partitions, self.witness, self.note, elsewhere, protection=shared
         )
         self.projectors = Projectors(self.logs, self.witness)
-        self._calm = False
+        self._calm = self._following = False
         self._verbs: dict[str, Verb] = {
             **self._of_runtimes(),
             **self._of_clients(),
@@ -93,6 +97,8 @@ class World:
             "sink": self._sink,
             "clock": self._clock,
             "compact": self._compact,
+            "clean": self._clean,
+            "night": self._night,
             "calm": self._calm_down,
         }
 
@@ -105,11 +111,17 @@ class World:
     def _landed(self, name: Name, record: Stored) -> None:
         line = f"      {name[0]}/{name[1]} {decree(record) if name[0] == 'control' else record}"
         try:
-            kind = self.witness.landed(name, record)
+            kind = self._stored(name, record)
         except Violation:
             self.note(f"{line}  <- here")
             raise
         self.note(f"{line}{'  VOID' if kind == 'void' else ''}")
+
+    def _stored(self, name: Name, record: Stored) -> str:
+        kind = self.witness.landed(name, record)
+        self.compaction.landed(name, record)
+        self.outsider.landed(name, record)
+        return kind
 
     def exercised(self) -> dict[str, int]:
         """What the schedule has reached, counted."""
@@ -188,8 +200,13 @@ class World:
         return {name: self._with_time(getattr(self.clients, name)) for name in names}
 
     def _of_instances(self) -> dict[str, Verb]:
-        names = ("crash", "cut", "lose_producer", "stop", "rebalance", "assign")
-        return {name: self._with_time(getattr(self.instances, name)) for name in names}
+        names = ("crash", "cut", "lose_producer", "stop", "rebalance")
+        return {"assign": self._assign, **{name: self._with_time(getattr(self.instances, name)) for name in names}}
+
+    def _assign(self, service: str, partition: int, name: str) -> bool:
+        self._following = self._following or service == "migrator"
+        self.instances.assign(service, partition, name, self.now_ms)
+        return True
 
     def _with_time(self, do: Callable[..., object]) -> Verb:
         return lambda *arguments: do(*arguments, self.now_ms) is not False
@@ -209,13 +226,63 @@ class World:
         return True
 
     def _compact(self, log: str, partition: int, lag: int) -> bool:
-        """One state log is compacted, as a broker does it."""
-        held = self.logs[log, partition]
-        gone = held.compact(held.end - lag)
+        """One state log is compacted, more cruelly than a broker does it."""
+        read = min(self.instances.read_by_all(log, partition), self.projectors.read_by_all(log, partition))
+        return self._gone(
+            log, partition, self.compaction.take(log, partition, self.logs[log, partition].end - lag, read)
+        )
+
+    def _clean(self, log: str, partition: int) -> bool:
+        """One state log is compacted as a broker does it."""
+        return self._gone(log, partition, self.compaction.clean(log, partition, self.now_ms))
+
+    def _gone(self, log: str, partition: int, gone: list[int]) -> bool:
         if gone:
             self.witness.count("compacted", len(gone))
             self.note(f"      {log}/{partition} {gone} compacted away")
         return bool(gone)
+
+    # ------------------------------------------------------------------ long times
+    def _night(self, ms: int) -> bool:
+        """Time leaps, in steps of less than the compaction lag: in between everybody serves, and comes to rest.
+
+        The sleeping sleep on. What they or the dead had on its way to `requests` never lands: a request is no use a
+        minute later.
+        """
+        for runtime in self.instances.runtimes.values():
+            if not runtime.alive or runtime.paused:
+                for to in [to for to in runtime.outgoing if to[0] == "requests"]:
+                    del runtime.outgoing[to]
+        self.projectors.keep()
+        while ms > 0:
+            self._staff()
+            self._settle()
+            step = min(ms, LAG_MS // 2)
+            self.now_ms, ms = self.now_ms + step, ms - step
+        self._staff()
+        self._settle()
+        return True
+
+    def _staff(self) -> None:
+        """Every partition of every service has somebody."""
+        for partition in range(self.plan.partitions):
+            for service in SERVICES:
+                begun = service != "migrator" or self._following
+                if begun and self.instances.holder((service, partition)) is None:
+                    self.instances.assign(service, partition, f"{service}-1", self.now_ms)
+
+    def _settle(self) -> None:
+        """Everybody who is awake goes on until nothing moves."""
+        for _ in range(ROUNDS):
+            for runtime in list(self.instances.runtimes.values()):
+                if runtime.alive and not runtime.paused:
+                    self.instances.tick(runtime, None, self.now_ms)
+            if not self._round():
+                break
+            self.now_ms += 1
+        for runtime in list(self.instances.runtimes.values()):
+            if runtime.alive and not runtime.paused:
+                self.instances.commit(runtime, self.now_ms)
 
     # ------------------------------------------------------------------ the end
     def _calm_down(self) -> bool:
@@ -249,11 +316,18 @@ class World:
         self.note("-- everything goes on without faults")
         if not self._calm:
             self._calm_down()
+        self._come_to_rest()
+        self._rest()
+        for key in list(self.witness.chains):
+            self.clients.ask(f"last/{key.decode()}", key, self._home(key), "read", None, False, False, self.now_ms)
+        self._come_to_rest()
+        self._judge()
+
+    def _come_to_rest(self) -> None:
         patience = 0
         for _ in range(ROUNDS):
             patience = 0 if self._round() else patience + 1
             if patience > len(PATIENCE_MS):
-                self._rest()
                 return
             self.now_ms += PATIENCE_MS[patience - 1] if patience else 1
             for runtime in list(self.instances.runtimes.values()):
@@ -265,6 +339,8 @@ class World:
         """Everybody takes in what there is, in a fixed order."""
         moved = False
         for name, runtime in list(self.instances.runtimes.items()):
+            if runtime.paused and runtime.alive:
+                continue
             while runtime.alive and self._step(runtime):
                 moved = True
             for to in runtime.sending():
@@ -295,15 +371,21 @@ class World:
         return False
 
     def _rest(self) -> None:
-        compacted = self.plan.lag is not None
-        if compacted and self.plan.dead is None:
-            for log in STATE_LOGS:
-                for partition in range(self.plan.partitions):
+        for log in STATE_LOGS if self.plan.dead is None else ():
+            for partition in range(self.plan.partitions):
+                if self.plan.lag is not None:
                     self._compact(log, partition, 0)
-        evidence = Evidence(self.logs, self.witness, compacted, self.instances.cold_until, self._home)
+                self._clean(log, partition)
+        self._judge()
+
+    def _judge(self) -> None:
+        """What must hold whenever nothing moves any more."""
+        forgetful = self.plan.lag is not None
+        evidence = Evidence(self.logs, self.witness, forgetful, self.instances.cold_until, self._home)
         check(evidence)
         at_rest(self.instances, evidence)
         self.projectors.at_rest(self._home)
+        self.outsider.check()
 
     def _home(self, key: bytes) -> int:
         return partition_of(key, self.plan.partitions)

@@ -64,7 +64,9 @@ class BackendCore:
         layered = self.system == HIERARCHICAL
         self.store = Store(config.answers_ms, layer_of_unit) if layered else Store(config.answers_ms)
         self.validity = Validity(system=self.system, salt=salt(config.migration, ROUTE_SALT))
-        self.own = OwnChanges(self.changes, partition, self.system, self.store, self.validity, self.effects)
+        self.own = OwnChanges(
+            self.changes, partition, self.system, self.store, self.validity, self.effects, config.unique
+        )
         self.layers = Layers(self.system, self.validity)
         self._replica_validity = Validity()
         self._dispatch_validity = Validity()
@@ -143,6 +145,7 @@ class BackendCore:
     # ------------------------------------------------------------------ the own change log, as read back
     def _own(self, record: Record, now_ms: float) -> None:
         kind = self.validity.feed(record)
+        self.store.floor = max(self.store.floor, self.validity.floor)
         if kind == "claim":
             if record.key == self._claim:
                 self.own.term, self.phase = record.offset, "serve"
@@ -161,6 +164,7 @@ class BackendCore:
     # ------------------------------------------------------------------ the replica log
     def _replicated(self, record: Record, now_ms: float) -> None:
         kind = self._replica_validity.feed(record)
+        self.store.floor = max(self.store.floor, self._replica_validity.floor)
         if kind == "seal" and self._replica_validity.seal is not None:
             self.queues.seal_read(self._replica_validity.seal.route.epoch)
         if kind != "data" or record.key is None:
@@ -172,8 +176,8 @@ class BackendCore:
             return
         key, before = record.key, self.store.held(record.key)
         held = self.store.learn(key, change, found, record.timestamp, now_ms)
+        self.own.replicated(key, before, held, now_ms)
         if self.store.held(key) is held:
-            self.own.superseded(key)
             self.beside.replicated(key, before, held, change, now_ms)
 
     def replica_complete(self) -> bool:
@@ -345,7 +349,7 @@ class BackendCore:
     # ------------------------------------------------------------------ answers
     def _answer(self, task: Task, executed: Executed, held: Held, needs: int) -> None:
         """The response to a primary; `read` is the version before an operation that makes a new one."""
-        read = max(held.version - 1, 0) if task.changes else held.version
+        read = held.made_on if task.changes else held.version
         response = Response(
             needs, task.request, task.key, b"primary", executed, held, read, task.offset, None, task.span
         )

@@ -1,4 +1,4 @@
-"""Loading: states from outside become version 1 of their keys in a system's change log, before that system runs.
+"""Loading: states from outside become the first versions of their keys in a change log, before the system runs.
 
 The loader is a writer like the system itself: it claims each partition, reads up to its claim, and appends with that
 term. A key that either log of the system holds already is never overwritten: the load is refused, nothing is written.
@@ -68,23 +68,25 @@ class Loader:
         by_partition: dict[int, dict[bytes, bytes]] = {}
         for key, value in values.items():
             by_partition.setdefault(partition_of(key, self._topics.partitions), {})[key] = value
-        for number, held in by_partition.items():
-            await self._refuse_held(number, held)
+        floors = {number: await self._refuse_held(number, held) for number, held in by_partition.items()}
         if not dry_run:
             producer = await start_producer(kafka, self._deadline_s)
             try:
                 for number, held in by_partition.items():
-                    await self._append(producer, number, held)
+                    await self._append(producer, number, held, floors[number])
             except KafkaError as error:
                 raise Transient(f"{self._changes}: {error!r}") from error
             finally:
                 await stop_producer(producer)
         return Loaded(len(values), len(by_partition), sum(map(len, values.values())))
 
-    async def _refuse_held(self, number: int, wanted: Mapping[bytes, bytes]) -> None:
+    async def _refuse_held(self, number: int, wanted: Mapping[bytes, bytes]) -> int:
+        """Refused, or the greatest version that a key may have had which the logs know no more."""
         held: set[bytes] = set()
+        validity = Validity()
         for topic in (self._changes, self._replica):
             for record in await self._read(topic, number):
+                validity.feed(record)
                 if not is_mark(record.key):
                     held.add(record.key or b"")
                 elif (record.key or b"").startswith(wire.SEAL):
@@ -92,13 +94,14 @@ class Loader:
         if both := sorted(held & wanted.keys()):
             some = ", ".join(key.decode() for key in both[:_NAMED])
             raise Refused(f"{len(both)} of the keys are held already ({some}): nothing of them is overwritten")
+        return validity.floor
 
-    async def _append(self, producer: Any, number: int, values: Mapping[bytes, bytes]) -> None:
+    async def _append(self, producer: Any, number: int, values: Mapping[bytes, bytes], floor: int) -> None:
         """Claim, read up to the claim, append, and see that no other claim came between."""
         claim, unique = encode(Claim(instance=f"load-{uuid4().hex}")), uuid4().hex.encode()
         async with asyncio.timeout(self._deadline_s):
             placed = await producer.send_and_wait(self._changes, claim, key=wire.CLAIM + unique, partition=number)
-            change = wire.Change(1, None, 0, "load", None, None)
+            change = wire.Change(floor + 1, None, 0, "load", None, None, follows=0 if floor else None)
             headers = wire.change_headers(change, number, placed.offset)
             for some in batched(values.items(), _AT_ONCE):
                 sent = [

@@ -2,9 +2,14 @@
 
 A version counts once it was read back as valid; what is answered rests on the own changes before it (`sent`, and of
 them `verified`). A void record behind a state would be all that compaction keeps of its key: it is appended again.
+
+A deletion is forgotten (a null value, which compaction takes in the end) only when no older state of its key can come
+back: if both logs of the system had records of the key, the other system has put the deletion down in its own log, too.
+A floor of versions comes first, so that a later life of the key begins above whatever anybody remembers of this one.
 """
 
 from collections import deque
+from collections.abc import Callable
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,7 +19,7 @@ from hal9.backend.execution import Executed
 from hal9.backend.store import Held, Kept, Store, envelope, read_change
 from hal9.log.effects import Effects, Record, Send
 from hal9.log.validity import Validity
-from schemas.base import System
+from schemas.base import System, other
 
 
 class Change(Struct, eq=False, gc=False):
@@ -29,16 +34,29 @@ class OwnChanges:
     """Of one partition and term. `sent` numbers the versions made here; those up to `verified` were read back."""
 
     def __init__(
-        self, log: str, partition: int, system: System, store: Store, validity: Validity, effects: Effects
+        self,
+        log: str,
+        partition: int,
+        system: System,
+        store: Store,
+        validity: Validity,
+        effects: Effects,
+        unique: Callable[[], str],
     ) -> None:
-        self._log, self._partition, self._system = log, partition, system
+        self._log, self._partition, self._system, self._unique = log, partition, system, unique
         self._store, self._validity, self._effects = store, validity, effects
         self.term = -1
         """Offset of the own claim, once it was read."""
         self.sent = self.verified = 0
+        self._floor = 0
+        """The floor that was sent last."""
         self._unconfirmed: deque[Change] = deque()
         self._repairs: dict[bytes, None] = {}
         self._deleted: deque[tuple[float, bytes, int]] = deque()
+        self._awaited: dict[bytes, int] = {}
+        """Deletions that the other system has not put down yet: key -> version."""
+        self._foreign: dict[bytes, None] = {}
+        """Deletions of the other system that are to be put down in the own log, too."""
 
     @property
     def idle(self) -> bool:
@@ -51,8 +69,9 @@ class OwnChanges:
     ) -> Held:
         """The version that a request made, which is what the store shows from now on."""
         self.sent += 1
-        version, position, epoch = before.version + 1, request.position, request.epoch
+        version, position, epoch = self._store.next_version(before), request.position, request.epoch
         held = Held(version, executed.state, position, epoch, self.sent, None, True, layer=layer)
+        held.shared, held.follows = _in_both(before), _gap(before, version)
         self._store.keep(position, Kept(executed.status, executed.error, executed.answer, held.bare(), now_ms))
         self._made(key, held, now_ms)
         self._append(Change(key, held), executed.change, executed.status, executed.error, epoch)
@@ -61,8 +80,10 @@ class OwnChanges:
     def of_layer(self, key: bytes, epoch: int, before: Held, layer: str, now_ms: float) -> Held:
         """A version that says of which layer the key is from now on, and is otherwise the one before."""
         self.sent += 1
-        held = replace(before, version=before.version + 1, epoch=epoch, sequence=self.sent, own=True)
+        version = self._store.next_version(before)
+        held = replace(before, version=version, epoch=epoch, sequence=self.sent, own=True)
         held.offset, held.layer = None, layer
+        held.shared, held.agreed, held.follows = _in_both(before), False, _gap(before, version)
         self._made(key, held, now_ms)
         self._append_kept(Change(key, held), epoch, wire.MOVE)
         return held
@@ -76,15 +97,17 @@ class OwnChanges:
     def read(self, record: Record, key: bytes, valid: bool, now_ms: float) -> None:
         """A record of a state, own or a predecessor's, or a void one of anybody. Raises Poison if it is none."""
         if self.term >= 0 and wire.number(record.headers, wire.TERM) == self.term and self._unconfirmed:
-            self._confirmed(record, self._unconfirmed.popleft(), valid)
+            self._confirmed(record, self._unconfirmed.popleft(), valid, now_ms)
         elif valid:
             self._noted(key, record, now_ms)
         elif self._store.held(key).own:
             self._repairs[key] = None
 
-    def _confirmed(self, record: Record, change: Change, valid: bool) -> None:
+    def _confirmed(self, record: Record, change: Change, valid: bool, now_ms: float) -> None:
         if change.repair:
-            if valid:
+            if not change.held.own:
+                self._put_down(change, valid, now_ms)
+            elif valid:
                 self._repairs.pop(change.key, None)
             else:
                 self._repairs[change.key] = None
@@ -99,21 +122,53 @@ class OwnChanges:
     def _noted(self, key: bytes, record: Record, now_ms: float) -> None:
         """A valid record of a predecessor."""
         change, found = read_change(record)
+        before = self._store.held(key)
         held = self._store.learn(key, change, found, record.timestamp, now_ms)
         held.own = True
+        held.shared = _in_both(before)
         self._store.located(held, record.offset)
         if self._store.held(key) is held:
             self._repairs.pop(key, None)
             if held.state is None and record.value is not None:
                 self._deleted.append((now_ms, key, held.version))
 
-    def superseded(self, key: bytes) -> None:
-        """The newest version of a key is in the replica log now: nothing is to be appended again here."""
-        self._repairs.pop(key, None)
+    # ------------------------------------------------------------------ what the replica log says
+    def replicated(self, key: bytes, before: Held, held: Held, now_ms: float) -> None:
+        """A version from the replica log: the newest one if the store holds it now instead of `before`."""
+        if self._store.held(key) is held:
+            held.shared = before.shared or before.own
+            self._repairs.pop(key, None)
+            if held.absent and held.shared:
+                self._foreign[key] = None
+            return
+        before.shared = before.shared or before.own
+        if before.own and before.absent and held.version == before.version:
+            before.agreed = True
+            if self._awaited.pop(key, None) == held.version:
+                self._deleted.append((now_ms, key, held.version))
+
+    def _put_down(self, change: Change, valid: bool, now_ms: float) -> None:
+        """A deletion of the other system was read back in the own log; void: it is appended again."""
+        key, held = change.key, change.held
+        if self._store.held(key) is not held:
+            return
+        if not valid:
+            self._foreign[key] = None
+            return
+        held.own = held.agreed = True
+        self._deleted.append((now_ms, key, held.version))
 
     # ------------------------------------------------------------------ again
     def repair(self) -> None:
-        """Append a state again that a void record lies after: compaction would keep the void one alone."""
+        """Append a state again that a void record lies after: compaction would keep the void one alone.
+
+        And put deletions of the other system down.
+        """
+        for key in list(self._foreign):
+            held = self._store.held(key)
+            if held.absent and not held.own:
+                self._append_kept(Change(key, held, repair=True), self._newest(held), other(self._system))
+        self._foreign.clear()
         for key in list(self._repairs):
             held = self._store.held(key)
             if held.sequence > self.verified:
@@ -124,11 +179,27 @@ class OwnChanges:
 
     def expire(self, before_ms: float) -> None:
         """Append deletions of that time again, without their answers: nobody can ask for these any more."""
-        while self._deleted and self._deleted[0][0] <= before_ms:
-            _, key, version = self._deleted.popleft()
+        for _ in range(len(self._deleted)):
+            if self._deleted[0][0] > before_ms:
+                return
+            at_ms, key, version = self._deleted.popleft()
             held = self._store.held(key)
-            if held.version == version and held.own and held.sequence <= self.verified:
-                self._append_kept(Change(key, held, repair=True), self._newest(held), forget=True)
+            if held.version != version or not held.own:
+                continue  # the key lives again
+            if held.sequence > self.verified:
+                self._deleted.append((at_ms, key, version))
+            elif held.shared and not held.agreed:
+                self._awaited[key] = version
+            else:
+                self._forget(key, held)
+
+    def _forget(self, key: bytes, held: Held) -> None:
+        """Append the null value of a deletion, a floor above its version before it."""
+        if held.version > self._validity.floor and held.version > self._floor:
+            self._floor = 1 << held.version.bit_length()  # so that a partition has few of them, ever
+            self._store.floor = max(self._store.floor, self._floor)
+            self._effects.sends.append(Send(self._log, wire.floor_key(self._floor, self._unique()), b"", []))
+        self._append_kept(Change(key, held, repair=True), self._newest(held), forget=True)
 
     def _newest(self, held: Held) -> int:
         """The epoch in which a state is appended again: no seal voids it."""
@@ -153,7 +224,18 @@ class OwnChanges:
     ) -> None:
         held = change.held
         position = held.position if held.position >= 0 else None
-        of = wire.Change(held.version, position, epoch, origin or self._system, status, error, layer=held.layer)
+        of = wire.Change(held.version, position, epoch, origin or self._system, status, error)
+        of.layer, of.follows = held.layer, held.follows
         self._unconfirmed.append(change)
         headers = wire.change_headers(of, self._partition, self.term)
         self._effects.sends.append(Send(self._log, change.key, value, headers, change))
+
+
+def _in_both(before: Held) -> bool:
+    """Whether both logs have records of a key once a version that follows `before` lies in the own one."""
+    return before.shared or bool(before.version and not before.own)
+
+
+def _gap(before: Held, version: int) -> int | None:
+    """What `follows` says of a version made on `before`."""
+    return None if version == before.version + 1 else before.version

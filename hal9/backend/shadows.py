@@ -145,7 +145,10 @@ def _mutating(shadow: Shadow, current: Held, history: Iterable[Applied]) -> Alig
         return None
     for applied in history:
         if applied.change.position == shadow.request.position:
-            exact = applied.before.version == applied.change.version - 1
+            follows = applied.change.follows
+            exact = applied.before.version == applied.change.version - 1 or (
+                follows is not None and applied.before.absent and applied.before.version <= follows
+            )
             expected = None if applied.after.unmapped else applied
             return Aligned(shadow, applied.before, expected) if exact else Aligned(shadow, None)
     return Aligned(shadow, None)

@@ -30,7 +30,9 @@ class Held(Struct, eq=False, gc=False):
 
     `sequence` is the number of the own change that made it (0: read from a log), `offset` where that lies in the own
     change log (None: not there, or not read back yet); `own` says that it came from the own change log; `unmapped`
-    that there is a state, which the other system holds and which could not be mapped to one of this system.
+    that there is a state, which the other system holds and which could not be mapped to one of this system. `shared`:
+    records of the key lie, or lay, in both logs of this system; `agreed`: so does this deletion. `follows`: the version
+    that it was made on, if not the one before.
     """
 
     version: int
@@ -42,11 +44,26 @@ class Held(Struct, eq=False, gc=False):
     own: bool = False
     unmapped: bool = False
     layer: str | None = None
-    """The layer that the key is owned by: the first one that it was seen in, for ever."""
+    """The layer that the key is owned by: the first one that it was seen in, until its deletion is forgotten."""
+    shared: bool = False
+    agreed: bool = False
+    follows: int | None = None
+
+    @property
+    def made_on(self) -> int:
+        """The version of the state that it was made on; 0 if there was none."""
+        return max(self.version - 1, 0) if self.follows is None else self.follows
+
+    @property
+    def absent(self) -> bool:
+        """Whether the key has no state, at neither system."""
+        return self.state is None and not self.unmapped
 
     def bare(self) -> "Held":
         """The same without the state: what is kept for every position must not keep every old state alive."""
-        return Held(self.version, None, self.position, self.epoch, self.sequence, self.offset, self.own)
+        bare = Held(self.version, None, self.position, self.epoch, self.sequence, self.offset, self.own)
+        bare.follows = self.follows
+        return bare
 
 
 NOTHING = Held(0, None, -1, 0)
@@ -89,12 +106,18 @@ class Store:
     ) -> None:
         self._answers_ms, self._left, self.layer_of = answers_ms, kept_bytes, layer_of
         self.states: dict[bytes, Held] = {}
+        self.floor = 0
+        """Greatest version that a key may have had which the logs know no more: its deletion was forgotten."""
         self.kept: dict[int, Kept] = {}
         self._kept_order: deque[tuple[float, int]] = deque()
 
     def held(self, key: bytes) -> Held:
         """The newest version of a key; version 0 if there is none."""
         return self.states.get(key, NOTHING)
+
+    def next_version(self, held: Held) -> int:
+        """The version after this one: what has no state may have had more versions than anybody here remembers."""
+        return (max(held.version, self.floor) if held.absent else held.version) + 1
 
     def keep(self, position: int, kept: Kept) -> None:
         """Remember the answer to a position; the first one stays."""
@@ -114,13 +137,16 @@ class Store:
         """A valid record of one of the logs: newest state and answer. Returns the version that it carries."""
         before = self.states.get(key, NOTHING)
         position = before.position if change.position is None else change.position
-        layer = before.layer or change.layer or self.layer_of(found.state)
         unmapped = change.unmapped is not None
-        held = Held(change.version, found.state, position, change.epoch, unmapped=unmapped, layer=layer)
+        held = Held(change.version, found.state, position, change.epoch, unmapped=unmapped, follows=change.follows)
+        named = change.layer or self.layer_of(found.state)
         if change.version > before.version:
+            # A life that begins after a deletion is of the layer that the log names: the deletion may be forgotten.
+            begins = before.absent and not held.absent
+            held.layer = named if begins and before.version else before.layer or named
             self.states[key] = held
         elif key in self.states:
-            before.layer = layer
+            before.layer = held.layer = before.layer or named
         if change.position is not None and change.answer_status is not None and at_ms > now_ms - self._answers_ms:
             kept = Kept(change.answer_status, change.answer_error, found.answer, held.bare(), at_ms)
             self.keep(change.position, kept)

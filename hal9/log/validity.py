@@ -23,7 +23,7 @@ from schemas.state import Spans as WireSpans
 
 _MAX_SAVED_BYTES = 1 << 20
 
-Kind = Literal["data", "claim", "marker", "seal", "void"]
+Kind = Literal["data", "claim", "marker", "seal", "floor", "void"]
 
 
 class Validity:
@@ -31,7 +31,8 @@ class Validity:
 
     `claim` is the offset of the newest claim (-1: none). `marker` is the last valid marker (`dispatched`), `seals` the
     epochs sealed so far, `lost` per bucket the newest sealed epoch in which `system` did not own it (change logs only),
-    and `newest_lost` the newest of these.
+    `newest_lost` the newest of these, and `floor` the greatest version that a deletion which was forgotten may have had
+    (state logs).
     """
 
     def __init__(self, *, system: System | None = None, salt: str = "") -> None:
@@ -43,6 +44,7 @@ class Validity:
         self.seal: Seal | None = None
         self.lost = Spans()
         self.newest_lost = 0
+        self.floor = 0
         self._saved: list[tuple[int, str]] = [(0, "")]
 
     def __repr__(self) -> str:
@@ -88,6 +90,10 @@ class Validity:
             return self._sealing(record)
         if key.startswith(wire.MARKER):
             return self._marking(record)
+        if key.startswith(wire.FLOOR):
+            # Whoever wrote it: one that is too high costs numbers, nothing else.
+            self.floor = max(self.floor, int(key.removeprefix(wire.FLOOR).partition(b"/")[0]))
+            return "floor"
         return "void"
 
     def _sealing(self, record: Record) -> Kind:

@@ -5,7 +5,7 @@ reuse, compaction that keeps the newest record of each key (valid or void: a bro
 member that the group has replaced. Nothing is durable and nothing is concurrent.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from hal9.log.effects import Commit, Headers
@@ -84,6 +84,11 @@ class MemoryLog:
                 gone.append(offset)
             seen.add(record.key)
         return gone
+
+    def remove(self, offsets: Iterable[int]) -> None:
+        """Take these records out; their offsets stay used."""
+        for offset in offsets:
+            self._records[offset] = None
 
 
 Landed = Callable[[Name, Stored], object]

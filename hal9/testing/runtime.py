@@ -219,6 +219,11 @@ class MemoryRuntime:
                 ready.append(log)
         return ready
 
+    def position(self, log: str) -> int:
+        """The next offset of a log to be fed to the core; -1 if it does not read that."""
+        held = self._held
+        return held.tails[log].next if log in held.tails else held.positions.get(log, -1)
+
     def _on_its_way(self, name: Name) -> bool:
         """Whether a send of the present core has not been acknowledged: its acknowledgement says what to read."""
         number = self._held.number

@@ -168,6 +168,7 @@ class MigratorCore:
             self.translation.owned(key, wire.text(record.headers, wire.LAYER))
             if replica.reader == HIERARCHICAL:
                 self.translation.placed(key, _state_of(record))
+            self._forgotten(key, replica.known(key), record)
 
     # ------------------------------------------------------------------ copying
     def _copy_held(self, system: System, now_ms: float) -> None:
@@ -186,6 +187,8 @@ class MigratorCore:
             if kind == "seal" and sealed is not None:
                 self.handovers.stages.sealed(system, sealed.route.epoch, now_ms)
                 self._copy_seal(system, record.offset, sealed)
+            elif kind == "floor":
+                self._copy_floor(system, record.offset, self._validity[system].floor)
             elif kind == "data" and not self._cold(system, record):
                 self._copy(system, record, now_ms)
 
@@ -234,7 +237,13 @@ class MigratorCore:
             change.unmapped, value = error.code, envelope(None, found.answer)
         change.layer = self.translation.owner(key)
         replica.copy(key, value, change, record.offset)
+        self._forgotten(key, change.version, record)
         return True
+
+    def _forgotten(self, key: bytes, version: int, record: Record) -> None:
+        """A deletion is forgotten: a later life of the key may be of another layer."""
+        if record.value is None and all(replica.known(key) <= version for replica in self._replicas.values()):
+            self.translation.forget(key)
 
     def _hold_commit(self, replica: Replica, key: bytes, record: Record) -> None:
         """A followed record whose version is on its way, copied from a cold one, stands for that from now on.
@@ -252,6 +261,11 @@ class MigratorCore:
         if copy is not None:
             key = wire.seal_key(seal.route.epoch, self.config.unique())
             self._replicas[other(system)].copy_seal(key, copy, offset)
+
+    def _copy_floor(self, system: System, offset: int, floor: int) -> None:
+        replica = self._replicas[other(system)]
+        if floor > replica.floor:
+            replica.copy_floor(floor, wire.floor_key(floor, self.config.unique()), offset)
 
     # ------------------------------------------------------------------ backfill
     def _scan_source(self, low: int, high: int) -> None:
@@ -370,9 +384,9 @@ class MigratorCore:
     def _is_cold(self, system: System, copied: Copied) -> bool:
         """A copy made by the backfill: its pass is repeated after a crash, so the position need not wait for it.
 
-        Seals are not: they are followed from the start of the log, whatever is cold.
+        Seals and floors are not: they are followed from the start of the log, whatever is cold.
         """
-        return copied.seal is None and system == FLAT and copied.source < (self.backfill.until or 0)
+        return not copied.is_mark and system == FLAT and copied.source < (self.backfill.until or 0)
 
     def idle(self) -> bool:
         """Everything read is copied and read back."""

@@ -12,6 +12,7 @@ from hal9 import wire
 from hal9.backend.core import REPLICA
 from hal9.backend.store import read_change
 from hal9.errors import Poison
+from hal9.keys import is_mark
 from hal9.log.effects import Effects, Record, Send
 from hal9.log.validity import Validity
 from schemas.base import System, encode, other
@@ -29,6 +30,11 @@ class Copied:
     version: int = 0
     seal: Seal | None = None
 
+    @property
+    def is_mark(self) -> bool:
+        """Whether it is a seal or a floor of versions: followed from the start of its log, however cold."""
+        return is_mark(self.key)
+
 
 class Replica:
     """The log that `reader` reads: what `source`, the other system, has made, of one partition and term."""
@@ -44,6 +50,12 @@ class Replica:
         self.versions: dict[bytes, tuple[int, int]] = {}
         """Key -> (newest version sent or read, where it lies; -1: not read back)."""
         self._repairs: set[bytes] = set()
+        self._floor = 0
+
+    @property
+    def floor(self) -> int:
+        """The greatest floor of versions that lies there or is on its way."""
+        return max(self._floor, self.validity.floor)
 
     def begin(self, unique: str, instance: str) -> None:
         """Claim the log."""
@@ -68,6 +80,11 @@ class Replica:
         """Append a seal."""
         headers = [(wire.TERM, wire.decimal(self.term))]
         self._append(encode(seal), headers, Copied(source, key, seal=seal))
+
+    def copy_floor(self, floor: int, key: bytes, source: int) -> None:
+        """Append a floor of versions: deletions that are forgotten come behind it."""
+        self._floor = floor
+        self._append(b"", [(wire.TERM, wire.decimal(self.term))], Copied(source, key))
 
     def again(self, records: Sequence[Record], source: int) -> None:
         """Append what was read where it lies, unless there is a newer version by now."""
@@ -94,7 +111,7 @@ class Replica:
         if not self.unconfirmed or wire.number(record.headers, wire.TERM) != self.term:
             return None
         copied = self.unconfirmed.popleft()
-        if copied.seal is None and copied.version >= self.known(copied.key):
+        if not copied.is_mark and copied.version >= self.known(copied.key):
             self._lies(copied.key, copied.version, record)
         return copied
 

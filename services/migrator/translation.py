@@ -16,7 +16,7 @@ class Translation:
         self._layers: dict[bytes, str] = {}
         """Key -> the layer of its unit, for the next change of its neuron."""
         self._owned_by: dict[bytes, str] = {}
-        """Key -> the layer that it is owned by: the first one that it was seen in."""
+        """Key -> the layer that it is owned by: the first one that this life of it was seen in."""
 
     def owner(self, key: bytes) -> str | None:
         """The layer that a key is owned by, as far as is known."""
@@ -26,6 +26,11 @@ class Translation:
         """A record of a key names its layer, or does not."""
         if layer is not None:
             self._owned_by.setdefault(key, layer)
+
+    def forget(self, key: bytes) -> None:
+        """A key was deleted for good."""
+        self._owned_by.pop(key, None)
+        self._layers.pop(key, None)
 
     def placed(self, key: bytes, unit: Tree | None) -> None:
         """A unit of a key was made."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from hal9 import wire
 from hal9.compare import RuleBook
+from services.router.keybook import REMEMBERED_MS
 from services.router.outcomes import OutcomeBook
 from services.router.protection import Protection
 
@@ -22,6 +23,8 @@ class RouterConfig:
     requests_topic: str = "hal9.requests"
     id_window_ms: float = 60_000
     id_window_bytes: int = 16 * 1024 * 1024
+    remembered_ms: float = REMEMBERED_MS
+    """How long keys, and the layers that are known of them, are remembered at most."""
     rules: RuleBook = field(default_factory=RuleBook)
     comparison_grace_ms: float = 2_000
     protection: Protection = field(default_factory=Protection)

@@ -69,7 +69,7 @@ class RouterCore:
         self.comparer = Comparer(partition, config.book, config.rules, config.comparison_grace_ms, twins)
         self.shadowing = Shadowing(self._gate)
         self.load = Load(config.protection.policy.load, config.protection.budget)
-        self.keys = KeyBook(config.migration, partition, config.partitions)
+        self.keys = KeyBook(config.migration, partition, config.partitions, config.remembered_ms)
         self.validity = Validity()
         self._claim = b""
         self._control: ControlState | None = None
@@ -461,6 +461,7 @@ class RouterCore:
         self.reading.tick(self.load.open, now_ms)
         self.report(self.comparer.expire(now_ms))
         self.identities.expire(now_ms)
+        self.keys.expire(now_ms)
         self.ledger.forget(now_ms)
 
     def commits(self) -> Mapping[str, Commit]:

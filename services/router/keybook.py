@@ -6,6 +6,9 @@ from hal9.control.reducer import ROUTE_SALT, SHADOW_SALT, salt
 from hal9.keys import bucket_of, partition_of
 
 REMEMBERED = 100_000
+REMEMBERED_MS = 3_600_000.0
+"""For how long. A deleted key may come back in another layer once the logs know it no more, after `delete.retention.ms`
+(weeks): whoever remembered the old layer then would send it past hierarchical, which does not."""
 
 
 @dataclass(slots=True)
@@ -24,9 +27,10 @@ class Key:
 
 
 class KeyBook:
-    """Keys of one partition; forgotten all at once when there are too many."""
+    """Keys of one partition; forgotten all at once when there are too many, and after `remembered_ms`."""
 
-    def __init__(self, migration: str, partition: int, partitions: int) -> None:
+    def __init__(self, migration: str, partition: int, partitions: int, remembered_ms: float = REMEMBERED_MS) -> None:
+        self._remembered_ms, self._since_ms = remembered_ms, 0.0
         self._partition, self._partitions = partition, partitions
         self._route_salt, self._shadow_salt = salt(migration, ROUTE_SALT), salt(migration, SHADOW_SALT)
         self._keys: dict[bytes, Key] = {}
@@ -49,6 +53,12 @@ class KeyBook:
                 None if at == self._partition else at,
             )
         return found
+
+    def expire(self, now_ms: float) -> None:
+        """Forget them if it is time."""
+        if now_ms >= self._since_ms + self._remembered_ms:
+            self._since_ms = now_ms
+            self.forget()
 
     def forget(self) -> None:
         """All of them: there are too many, or a test wants it."""
