@@ -1,6 +1,7 @@
 """The four services of one partition as the seeded world plays them: real cores, small limits, one plain handler."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 from hal9 import wire
@@ -45,8 +46,13 @@ def cast(
     to_neuron: Callable[[Tree], Tree] = mapped,
     protection: Protection | None = None,
     remote: bool = False,
+    small: bool = False,
 ) -> dict[str, Callable[[str], PartitionCore]]:
-    """Per service what makes a core of it, given the name of the incarnation; `remote`: handlers are called."""
+    """Per service what makes a core of it, given the name of the incarnation.
+
+    `remote`: handlers are called; `small`: every limit is so small that it is met.
+    """
+    metadata_bytes = 200 if small else 3_900
     played = as_batch(handler or AppliedHandler())
     numbers = count()
 
@@ -62,20 +68,27 @@ def cast(
             unique,
             OutcomeBook(name),
             limits,
+            id_window_bytes=20 if small else 1 << 20,
+            metadata_bytes=metadata_bytes,
             remembered_ms=REMEMBERED_MS,
             protection=protection or Protection(),
         )
         return RouterCore(partition, config)
 
+    def backend(name: str) -> BackendConfig:
+        made = BackendConfig(MIGRATION, name, unique, metadata_bytes=metadata_bytes, remote=remote)
+        return replace(made, backlog=2, batch=2) if small else made
+
     def flat(name: str) -> PartitionCore:
-        return FlatCore(partition, BackendConfig(MIGRATION, name, unique, remote=remote), played)
+        return FlatCore(partition, backend(name), played)
 
     def hierarchical(name: str) -> PartitionCore:
-        return HierarchicalCore(partition, BackendConfig(MIGRATION, name, unique, remote=remote), played)
+        return HierarchicalCore(partition, backend(name), played)
 
     def migrator(name: str) -> PartitionCore:
-        return MigratorCore(
-            partition, MigratorConfig(MIGRATION, partitions, name, unique, lambda s, _: to_unit(s), to_neuron)
-        )
+        config = MigratorConfig(MIGRATION, partitions, name, unique, lambda s, _: to_unit(s), to_neuron)
+        if small:
+            config = replace(config, backfill_slice=3, backfill_rate=20, backfill_burst=2)
+        return MigratorCore(partition, replace(config, metadata_bytes=metadata_bytes))
 
     return {"router": router, FLAT: flat, HIERARCHICAL: hierarchical, "migrator": migrator}

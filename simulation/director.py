@@ -21,6 +21,8 @@ from simulation.schedule import Decision, Schedule
 
 ROUNDS = 1_000
 """Of the drain: forty are many."""
+ALARM = 12
+"""Steps after something befell a service in which the next thing may follow: a third and a fourth successor."""
 NIGHTS_MS = (61_000, 80_000, 130_000, 320_000)
 """Past deadlines, the answers that are kept, the compaction lag, the retention of deletions."""
 HOLDS = ("", *LAYERS, ",".join(LAYERS))
@@ -39,6 +41,7 @@ class Director:
         self._projectors = projectors
         self._weights: dict[object, float] = {}
         self._requests, self._epochs, self._asked = plan.requests, plan.epochs, 0
+        self._struck, self._alarm = "", 0
 
     # ------------------------------------------------------------------ the schedule
     def play(self) -> Iterator[Action]:
@@ -150,8 +153,7 @@ class Director:
     # ------------------------------------------------------------------ what befalls
     def _disturb(self) -> Iterator[Action]:
         rng, plan = self._rng, self._plan
-        if rng.hit(plan.fault):
-            yield from self._befall()
+        yield from self._strike()
         if plan.rebalance and rng.hit(2 * plan.rebalance if self._instances.late() else plan.rebalance):
             yield from self._rebalance()
         if plan.jump and rng.hit(plan.jump):
@@ -161,13 +163,28 @@ class Director:
         if plan.lag is not None and rng.hit(0.05):
             yield ("compact", rng.choice(STATE_LOGS), rng.randrange(plan.partitions), plan.lag)
         if plan.nights:
-            if rng.hit(plan.nights):
-                yield ("night", rng.choice(NIGHTS_MS))
-            if rng.hit(0.1):
-                yield ("clean", rng.choice(STATE_LOGS), rng.randrange(plan.partitions))
+            yield from self._sleep()
         if plan.redis:
             yield from self._project()
         yield from self._pass()
+
+    def _strike(self) -> Iterator[Action]:
+        """Something befalls a service; for a while the next thing may befall the same one."""
+        rng, plan = self._rng, self._plan
+        if rng.hit(plan.fault):
+            yield from self._befall(rng.choice(SERVICES))
+        elif plan.cascade and self._alarm:
+            self._alarm -= 1
+            if rng.hit(plan.cascade):
+                yield from self._befall(self._struck)
+
+    def _sleep(self) -> Iterator[Action]:
+        """Time leaps; a broker cleans a log."""
+        rng = self._rng
+        if rng.hit(self._plan.nights):
+            yield ("night", rng.choice(NIGHTS_MS))
+        if rng.hit(0.1):
+            yield ("clean", rng.choice(STATE_LOGS), rng.randrange(self._plan.partitions))
 
     def _pass(self) -> Iterator[Action]:
         """A router forgets the layers of its keys; a paused instance goes on."""
@@ -179,16 +196,16 @@ class Director:
             if instance.paused and rng.hit(0.02):
                 yield ("resume", instance.name)
 
-    def _befall(self) -> Iterator[Action]:
+    def _befall(self, service: str) -> Iterator[Action]:
         """A crash, a zombie, a lost producer or a clean stop of one instance."""
         rng = self._rng
-        service = rng.choice(SERVICES)
+        self._struck, self._alarm = service, ALARM
         there = self._instances.joined(service)
         if not there:
             return
         instance = rng.choice(there)
         successor = self._successor(service, instance.name)
-        fate = rng.choices(("crash", "zombie", "producer", "stop"), (35, 45, 10, 10))[0]
+        fate = rng.choices(("crash", "zombie", "producer", "stop"), self._plan.fates)[0]
         if fate == "crash":
             yield ("crash", instance.name, rng.random(), successor)
         elif fate == "zombie":

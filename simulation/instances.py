@@ -58,6 +58,8 @@ class Instances:
     partitions: int
     witness: Witness
     note: Callable[[str], None]
+    small: bool = False
+    """Whether every limit is so small that it is met."""
     elsewhere: Elsewhere | None = None
     """The handler of both systems, if it is not at hand."""
     named: dict[str, Instance] = field(default_factory=dict)
@@ -80,7 +82,7 @@ class Instances:
         remote = self.elsewhere is not None
         handler = AppliedHandler(layers=self.witness.layers)
         self._makers = [
-            cast(p, self.partitions, handler=handler, protection=self.protection, remote=remote)
+            cast(p, self.partitions, handler=handler, protection=self.protection, remote=remote, small=self.small)
             for p in range(self.partitions)
         ]
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from schemas.base import FLAT, HIERARCHICAL
 from simulation.chance import Chance
 from simulation.schedule import KEYS, MIXED, Schedule, keys_of
+from simulation.swarm import deep, swarm
 
 
 def _plain(_rng: Chance, drawn: Schedule) -> Schedule:
@@ -226,13 +227,19 @@ KINDS: Mapping[str, Callable[[Chance, Schedule], Schedule]] = {
     "everything": _everything,
     "nights": _nights,
     "rebirth": _rebirth,
+    "swarm": swarm,
+    "deep": deep,
 }
 """What each kind stresses is its name; `one-key` is hand-overs and faults at their worst on one key."""
 
 
+ORDER = (*KINDS, "swarm", "swarm", "swarm")
+"""Which kinds seeds are of, one after the other: those that draw most have more."""
+
+
 def kind_of(seed: int) -> str:
     """The kind that a seed is of when none is asked for: each in turn."""
-    return list(KINDS)[seed % len(KINDS)]
+    return ORDER[seed % len(ORDER)]
 
 
 def draw(rng: Chance, kind: str) -> Schedule:

@@ -114,7 +114,7 @@ def judge(operations: Sequence[Operation], *, in_order: bool = False, bound: int
 class _History:
     """The operations that matter, as bits: those that were executed, by their return, then those that are open."""
 
-    __slots__ = ("_before", "_needed", "_not_after", "_operations")
+    __slots__ = ("_before", "_forecloses", "_needed", "_not_after", "_operations")
 
     def __init__(self, operations: Sequence[Operation], *, in_order: bool) -> None:
         executed = sorted((one for one in operations if one.executed), key=lambda one: one.returned or 0)
@@ -127,6 +127,9 @@ class _History:
             self._before.append(_bits(before))
             not_after = [in_order and one.open and _overtaken(one, other) for other in self._operations]
             self._not_after.append(_bits(not_after))
+        self._forecloses = [
+            _bits([bool(after & 1 << at) for after in self._not_after]) for at in range(len(self._operations))
+        ]
 
     def complete(self, done: int) -> bool:
         """Whether every answer is explained."""
@@ -135,7 +138,8 @@ class _History:
     def next(self, done: int, held: Labels) -> list[_Configuration]:
         """Where one more operation leads, the most promising last.
 
-        An operation that was executed and changes nothing here may as well come now: then there is no other choice.
+        An operation that was executed and changes nothing here may as well come now, if it forecloses nothing to one
+        that is open: then there is no other choice.
         """
         found: list[_Configuration] = []
         for at, operation in enumerate(self._operations):
@@ -145,10 +149,10 @@ class _History:
             made = after(held, operation)
             if made is None:
                 continue
-            if made != held:
-                found.append((done | bit, made))
-            elif bit & self._needed:
+            if made == held and bit & self._needed and not self._forecloses[at] & ~done:
                 return [(done | bit, held)]
+            if made != held or bit & self._needed:
+                found.append((done | bit, made))
         found.reverse()
         return found
 

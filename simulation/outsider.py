@@ -16,6 +16,8 @@ from hal9.testing.memory import Name, Stored
 from simulation.history import Violation
 from simulation.linearizability import Labels, Operation, Verdict, judge
 
+ID_WINDOW_MS = 60_000
+"""For how long an id is one request."""
 UNORDERED = "effects of a key out of order"
 
 _labels = msgspec.msgpack.Decoder(tuple[str, ...])
@@ -32,6 +34,8 @@ class Outsider:
         self.undecided = 0
         self._partitions, self._landed = partitions, 0
         self._operations: dict[bytes, dict[str, Operation]] = {}
+        self._since: dict[str, int] = {}
+        """Id -> when it was seen first."""
 
     def landed(self, name: Name, record: Stored) -> None:
         """A record was stored in any log. Raises `Violation` for an answer that contradicts an earlier one."""
@@ -50,6 +54,7 @@ class Outsider:
         if asked is None:
             operation = wire.text(record.headers, wire.OPERATION) or ""
             asked = operations[name] = Operation(name, operation, (record.value or b"").decode(), self._landed)
+            self._since[name] = record.timestamp
         if asked.position is None and partition == partition_of(key, self._partitions):
             asked.position = record.offset
 
@@ -66,6 +71,8 @@ class Outsider:
             asked.deferred = asked.deferred or status == "timeout"
             asked.status, asked.error = status, wire.text(record.headers, wire.ERROR)
             asked.returned, asked.answer = self._landed, answer if status == "ok" else None
+        elif record.timestamp > self._since[asked.id] + ID_WINDOW_MS:
+            return  # to a copy that was moved after the window, a new request by then
         elif not asked.reads and status != "timeout" and not _same(asked, status, answer):
             raise Violation("answered otherwise when repeated", f"{told(asked)}, then {status} {answer}")
 

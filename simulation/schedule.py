@@ -41,6 +41,10 @@ class Schedule:
     """Probability that the clock leaps by seconds."""
     warm_up: int = 0
     """Steps before the migrator is started for the first time: what was written by then is cold."""
+    fates: tuple[int, int, int, int] = (35, 45, 10, 10)
+    """Weights of what befalls an instance: a crash, a life as a zombie, a lost producer, a clean stop."""
+    cascade: float = 0.0
+    """Probability that the next thing befalls the same service, per step of the `director.ALARM` steps after one."""
     nights: float = 0.0
     """Probability that time leaps by minutes: Kafka compacts, deletions are forgotten."""
     slow: System | None = None
@@ -80,6 +84,8 @@ class Schedule:
     """The handlers of both systems are somewhere else."""
     trouble: int = 0
     """Every so many calls of them fail; 0: none."""
+    small: bool = False
+    """Every limit is so small that it is met: slices, queues, kept answers, what rides with a commit."""
     decisions: tuple[Decision, ...] = ()
     """What people decide, one of these each time; none: by what the fields above say."""
 

@@ -23,6 +23,7 @@ from simulation.history import CHANGES, REPLICA, RESPONSES, Change, Violation, c
 
 OWN: Mapping[str, System] = {log: system for system, log in CHANGES.items()}
 COPIES: Mapping[str, System] = {log: system for system, log in REPLICA.items()}
+ID_WINDOW_MS = 60_000
 ANSWERS: Mapping[str, System] = {log: system for system, log in RESPONSES.items()}
 
 
@@ -269,6 +270,9 @@ class Witness:
         status = wire.text(record.headers, wire.STATUS) or ""
         if status not in ("ok", "error", "rejected", "timeout"):
             raise Violation("no answer for a user", record)
+        if asked.answers and record.timestamp > asked.asked_ms + ID_WINDOW_MS:
+            self.count("answers_late")  # of a copy that was moved after the window: a new request by then, and expired
+            return
         self.count(f"answers_{status}")
         if asked.answers:
             self.count("answers_repeated")

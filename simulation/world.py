@@ -77,7 +77,13 @@ class World:
         elsewhere = Elsewhere(handler, self.plan.trouble) if self.plan.remote else None
         shared = protection(reads=self.plan.reads)
         self.instances = Instances(
-            self.logs, self.plan.partitions, self.witness, self.note, elsewhere, protection=shared
+            self.logs,
+            self.plan.partitions,
+            self.witness,
+            self.note,
+            self.plan.small,
+            elsewhere,
+            protection=shared,
         )
         self.projectors = Projectors(self.logs, self.witness)
         self._calm = self._following = False

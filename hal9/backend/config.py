@@ -19,6 +19,8 @@ class BackendConfig:
     limits: Limits = field(default_factory=Limits)
     batch: int = 256
     backlog: int = 10_000
+    metadata_bytes: int = 4_000
+    """Of what rides with a commit: one that needs more is left out, and a successor reads more."""
     rules: RuleBook = field(default_factory=RuleBook)
     remote: bool = False
     """The handler is somewhere else: it is asked by `Effects.calls`, only its `read_only` is used here."""

@@ -23,7 +23,7 @@ from hal9.backend.own import OwnChanges
 from hal9.backend.queues import Queues, Task
 from hal9.backend.reads import Read
 from hal9.backend.responses import Outbox, Response
-from hal9.backend.store import NOTHING, Held, Store, layer_of_unit, read_change
+from hal9.backend.store import NOTHING, Held, Store, envelope, layer_of_unit, read_change
 from hal9.control.reducer import ROUTE_SALT, ControlState, salt
 from hal9.control.route import Route
 from hal9.errors import Poison
@@ -35,7 +35,6 @@ from hal9.log.validity import Validity
 from schemas.base import FLAT, HIERARCHICAL, System, encode
 from schemas.state import ArchitectureLayer, Claim, Marker, Seal
 
-METADATA_BYTES = 4000
 FORGOTTEN = Executed("timeout", "forgotten", None, None)
 QUARANTINED = Executed("error", CODE, None, None)
 """To whoever asks for a key whose state could not be mapped to this system's: nothing is executed on an older one."""
@@ -77,6 +76,8 @@ class BackendCore:
         self._claim = b""
         self._next = dict.fromkeys(self.reads, 0)
         self._replica_end: int | None = None
+        self._committed = 0
+        """What of `dispatched` was to be committed last."""
         self._undone: dict[int, None] = {}
         self._marks: deque[tuple[int, Marker]] = deque()
         self._sealing: set[int] = set()
@@ -256,13 +257,28 @@ class BackendCore:
         found = asking.sort(tasks, self.store, known, now_ms)
         for task in found.given_up:
             self.queues.pop(task.key)
-            self._answer(task, GIVEN_UP, NOTHING, self.own.sent)
+            self._unreached(task, now_ms)
         for question in found.questions:
             self.queues.wait_for_answer(question.task.key)
         if found.questions:
             items = [(q.held.state, q.task.request.operation, q.task.value) for q in found.questions]
             self.effects.calls.append(Call(items, partial(self._heard, found.questions, asking), self.off))
         return found.known
+
+    def _unreached(self, task: Task, now_ms: float) -> None:
+        """A request could not be asked about until its deadline. Of one that changes state a version says so.
+
+        An instance that was replaced, and does not know it, may give up what its successor executed: a read after it
+        would be answered on the older state, if it did not wait for this version, which is void, to be read back.
+        """
+        if not task.changes:
+            self._answer(task, GIVEN_UP, NOTHING, self.own.sent)
+            return
+        current = self.store.held(task.key)
+        executed = replace(GIVEN_UP, state=current.state, change=envelope(current.state, None))
+        held = self.own.executed(task.key, task.request, current, executed, self.layers.of(task, current), now_ms)
+        self._answer(task, executed, held, self.own.sent)
+        self.beside.executed(task.key, task.request.position, now_ms, self.own.sent)
 
     def _heard(self, questions: Sequence[Question], asking: Asking, outcomes: Sequence[Outcome], now_ms: float) -> None:
         """The handler answered, or was not reached."""
@@ -391,7 +407,7 @@ class BackendCore:
         for offset in self.beside.tick(now_ms):
             self._undone.pop(offset, None)
         self.store.expire(now_ms)
-        self.own.expire(now_ms - self.config.answers_ms)
+        self.own.expire(now_ms - self.config.answers_ms, self._next["dispatched"], self._committed)
         self.proceed(now_ms)
 
     def commits(self) -> Mapping[str, Commit]:
@@ -406,7 +422,10 @@ class BackendCore:
             held.append(missing)  # so that a successor knows what its store does not show
         position = min(held, default=self._next["dispatched"])
         metadata = self._dispatch_validity.saved(position)
-        return {"dispatched": Commit(position, metadata)} if len(metadata) <= METADATA_BYTES else {}
+        if len(metadata) > self.config.metadata_bytes:
+            return {}
+        self._committed = position
+        return {"dispatched": Commit(position, metadata)}
 
     def idle(self) -> bool:
         """Nothing to execute, to answer or to have acknowledged."""

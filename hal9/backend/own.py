@@ -53,6 +53,8 @@ class OwnChanges:
         self._unconfirmed: deque[Change] = deque()
         self._repairs: dict[bytes, None] = {}
         self._deleted: deque[tuple[float, bytes, int]] = deque()
+        self._due: deque[tuple[int, bytes, int]] = deque()
+        """Deletions that may be forgotten once `dispatched` is committed up to there."""
         self._awaited: dict[bytes, int] = {}
         """Deletions that the other system has not put down yet: key -> version."""
         self._foreign: dict[bytes, None] = {}
@@ -177,20 +179,23 @@ class OwnChanges:
             if held.own:
                 self._append_kept(Change(key, held, repair=True), self._newest(held))
 
-    def expire(self, before_ms: float) -> None:
-        """Append deletions of that time again, without their answers: nobody can ask for these any more."""
-        for _ in range(len(self._deleted)):
-            if self._deleted[0][0] > before_ms:
-                return
-            at_ms, key, version = self._deleted.popleft()
+    def expire(self, before_ms: float, read: int, committed: int) -> None:
+        """Append deletions of that time again, without their answers: nobody can ask for these any more.
+
+        Not before `dispatched`, which was `read` up to there, is `committed` so far: a successor that read the request
+        of a forgotten deletion again would execute it again.
+        """
+        while self._deleted and self._deleted[0][0] <= before_ms:
+            _, key, version = self._deleted.popleft()
             held = self._store.held(key)
-            if held.version != version or not held.own:
-                continue  # the key lives again
-            if held.sequence > self.verified:
-                self._deleted.append((at_ms, key, version))
-            elif held.shared and not held.agreed:
+            if held.version == version and held.shared and not held.agreed:
                 self._awaited[key] = version
-            else:
+            elif held.version == version:
+                self._due.append((read, key, version))
+        while self._due and self._due[0][0] <= committed:
+            _, key, version = self._due.popleft()
+            held = self._store.held(key)
+            if held.version == version and held.own and held.sequence <= self.verified:
                 self._forget(key, held)
 
     def _forget(self, key: bytes, held: Held) -> None:

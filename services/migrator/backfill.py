@@ -11,15 +11,15 @@ from hal9.log.validity import Validity
 from hal9.stats.tokens import TokenBucket
 from schemas.base import FLAT
 
-SLICE = 2_000
-"""Offsets per slice: the step in which the rate is held."""
-
 
 class Backfill:
     """One partition's backfill. `done` is the bound below which every bucket was copied from below `until`."""
 
-    def __init__(self, migration: str, bucket_rate: TokenBucket, send_scan: Callable[[int, int], None]) -> None:
-        self._salt = salt(migration, ROUTE_SALT)
+    def __init__(
+        self, migration: str, bucket_rate: TokenBucket, send_scan: Callable[[int, int], None], size: int
+    ) -> None:
+        """`send_scan(from, to)` asks for a slice, of `size` offsets at most."""
+        self._salt, self._size = salt(migration, ROUTE_SALT), size
         self._tokens, self._scan = bucket_rate, send_scan
         self.until: int | None = None
         """Offset from which everything is followed (None: not known yet)."""
@@ -51,7 +51,7 @@ class Backfill:
             self.validity = Validity(system=FLAT, salt=self._salt)
         if self._tokens.ready(now_ms):
             self._asked = True
-            self._scan(self._position, min(self._position + SLICE, self.until))
+            self._scan(self._position, min(self._position + self._size, self.until))
 
     def wanted(self, bucket: int) -> bool:
         """Whether a key in `bucket` is to be copied by the pass under way."""
@@ -62,7 +62,7 @@ class Backfill:
         self._tokens.take(copied)
         if self.until is None or self.passing is None:
             return
-        slice_end = min(self._position + SLICE, self.until)
+        slice_end = min(self._position + self._size, self.until)
         if next_offset < slice_end:
             return
         self._asked, self._position = False, max(slice_end, next_offset)

@@ -20,5 +20,9 @@ class MigratorConfig:
     force_seal_ms: float = 3_000
     backfill_rate: float = 2_000
     backfill_burst: float = 2_000
+    backfill_slice: int = 2_000
+    """Offsets that are asked for at once: the step in which the rate is held."""
+    metadata_bytes: int = 4_000
+    """Of what rides with a commit: one that needs more is left out, and a successor reads more."""
     state_bytes: int = 384 * 1024
     """Greatest state, in bytes of msgpack: a unit may be larger than its neuron, and then no system could write it."""

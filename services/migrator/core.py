@@ -30,7 +30,6 @@ from services.migrator.replica import Copied, Replica
 from services.migrator.translation import Translation
 from services.migrator.unmapped import Unmapped
 
-METADATA_BYTES = 4000
 SOURCE: dict[str, System] = {log: system for system, log in CHANGES.items()}
 COPY: dict[str, System] = {log: system for system, log in REPLICA.items()}
 
@@ -54,9 +53,8 @@ class MigratorCore:
         self.failed: Counter[str] = Counter()
         """By reason; taken and set to zero by the shell."""
         self.unmapped, self.translation = Unmapped(partition, config), Translation(config)
-        self.backfill = Backfill(
-            config.migration, TokenBucket(config.backfill_rate, config.backfill_burst), self._scan_source
-        )
+        tokens = TokenBucket(config.backfill_rate, config.backfill_burst)
+        self.backfill = Backfill(config.migration, tokens, self._scan_source, config.backfill_slice)
         self._salt = salt(config.migration, ROUTE_SALT)
         self._validity = {s: Validity(system=s, salt=self._salt) for s in SYSTEMS}
         self._replicas = {s: Replica(s, partition, self.effects) for s in SYSTEMS}
@@ -372,12 +370,12 @@ class MigratorCore:
             saved = self._validity[system].saved(position)
             done = 0 if self._replicas[HIERARCHICAL].unconfirmed else self.backfill.done
             metadata = f"{self.backfill.until};{done};{saved}"
-            if len(metadata) <= METADATA_BYTES:
+            if len(metadata) <= self.config.metadata_bytes:
                 found[log] = Commit(position, metadata)
         first = self.handovers.first_open()
         position = self._next["dispatched"] if first is None else first
         metadata = self._dispatch_validity.saved(position)
-        if len(metadata) <= METADATA_BYTES:
+        if len(metadata) <= self.config.metadata_bytes:
             found["dispatched"] = Commit(position, metadata)
         return found
 

@@ -23,6 +23,8 @@ class RouterConfig:
     requests_topic: str = "hal9.requests"
     id_window_ms: float = 60_000
     id_window_bytes: int = 16 * 1024 * 1024
+    metadata_bytes: int = 3900
+    """Of what rides with a commit: one that needs more is left out, and a successor reads more."""
     remembered_ms: float = REMEMBERED_MS
     """How long keys, and the layers that are known of them, are remembered at most."""
     rules: RuleBook = field(default_factory=RuleBook)

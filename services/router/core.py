@@ -36,7 +36,6 @@ from services.router.shadowing import Shadowing
 from services.router.succession import Succession
 from services.router.twins import Twins
 
-METADATA_BYTES = 3900
 _QUARANTINED = QUARANTINED.encode()
 PRESSED = 0.75
 """Share of the requests in flight that a partition may have, above which nothing is shadowed."""
@@ -476,7 +475,7 @@ class RouterCore:
             found[log] = Commit(self.returned.first(system, offset, self.ledger.unacked))
         dispatched = self.ledger.dispatches(self.positions["dispatched"])
         metadata = f"{self.ledger.answers(self.answers_next, waiting)};{self.validity.saved(dispatched)}"
-        if len(metadata) <= METADATA_BYTES:
+        if len(metadata) <= self.config.metadata_bytes:
             found["dispatched"] = Commit(dispatched, metadata)
         return found
 

@@ -69,6 +69,9 @@ GOOD = {
     "what timed out may have been done": "> a mut; < a timeout; > r read; < r ok a",
     "what timed out may be done long after": "> a mut; < a timeout; > r read; < r ok; > s read; < s ok a",
     "what timed out may never be done": "> a mut; < a timeout; > b mut; < b ok b",
+    "what changes nothing at first does not rule out what timed out before it": (
+        "> r read; > a mut; > d del; > e del; < d timeout; < a timeout; < r ok a; < e ok"
+    ),
     "a timeout that turned out to be done is explained": "> a mut; < a timeout; < a ok a; > r read; < r ok a",
     "a change that timed out is overtaken, and done later": "> a mut; < a timeout; > r read; < r ok; < a ok a",
     "what has no answer is like what timed out": "> a mut; > b mut; < b ok a b",
