@@ -42,7 +42,7 @@ class Clients:
     ) -> bool:
         """A new request, to any partition; `anonymous`: without an id. `deadline_ms`: from now on."""
         log = self._logs["requests", partition]
-        name = wire.default_id("hal9.requests", partition, log.end) if anonymous else label
+        name = self._witness.default_id(partition, log.end) if anonymous else label
         asked = Asked(label, name, key, operation, None if deadline_ms is None else now_ms + deadline_ms, bad)
         asked.floor = self._seen(key)
         self._witness.asked[key, name] = asked

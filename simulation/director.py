@@ -150,6 +150,10 @@ class Director:
             yield from self._befall()
         if plan.rebalance and rng.hit(2 * plan.rebalance if self._instances.late() else plan.rebalance):
             yield from self._rebalance()
+        if plan.anew and rng.hit(plan.anew):
+            yield ("anew",)
+            for asked in rng.choice(([], self._clients.sent[-4:])):
+                yield ("repeat", asked.label, self._partition(asked.key))
         if plan.jump and rng.hit(plan.jump):
             yield ("clock", rng.choice((100, 1000, 3500)))
         if plan.reads and rng.hit(0.02):
@@ -276,6 +280,8 @@ class Director:
         found += [("feed", name, log, size) for log in runtime.readable()]
         if runtime.asks:
             found.append(("answer", name, size))
+        if runtime.outlived and rng.hit(0.3):
+            found.append(("notice", name))
         if runtime.behind_control():
             found.append(("fold", name, size))
         return rng.choice(found) if found else None

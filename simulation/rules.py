@@ -20,10 +20,10 @@ from hal9.backend.reads import Read
 from hal9.backend.responses import Outbox, Response
 from hal9.backend.store import Held, Store
 from hal9.control.route import Route, Spans
-from hal9.log.effects import Record
+from hal9.log.effects import Commit, Record
 from hal9.log.validity import Kind, Validity
 from schemas.base import System
-from schemas.state import Seal
+from schemas.state import Requests, Seal
 from services.migrator.backfill import Backfill
 from services.migrator.core import MigratorCore
 from services.migrator.handovers import HandOvers
@@ -35,6 +35,7 @@ from services.router.handover import Handover
 from services.router.identities import Identities, Identity, Known
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
+from services.router.numbering import Numbering
 from services.router.passed import Passed
 from services.router.reading import Reading
 from services.router.returned import Returned
@@ -401,6 +402,75 @@ def _proven_responses(patch: Patch) -> None:
         return positions
 
     patch(Passed, "at", read)
+
+
+@_rule("counted-on", "anew")
+def _counted_on(patch: Patch) -> None:
+    """Positions of a topic made anew come after all those of the one before it."""
+    decide = Numbering.decide
+
+    def from_nothing(self: Numbering, mark: Requests | None) -> Requests | None:
+        made = decide(self, mark)
+        self.base = 0
+        return made and replace(made, base=0)
+
+    patch(Numbering, "decide", from_nothing)
+
+
+@_rule("counted-far-on", "anew")
+def _counted_far_on(patch: Patch) -> None:
+    """Positions of a topic made anew come after all that a superseded router may have given, and nobody knows of."""
+    patch(Numbering, "beyond", staticmethod(lambda position: position + 1))
+
+
+@_rule("counted-by-topic", "anew")
+def _counted_by_topic(patch: Patch) -> None:
+    """A topic made anew is known by its id."""
+    start = Numbering.start
+
+    def by_name(self: Numbering, commit: Commit) -> int:
+        self.topic = "requests#0"
+        return start(self, commit)
+
+    patch(Numbering, "start", by_name)
+
+
+@_rule("committed-topic", "anew")
+def _committed_topic(patch: Patch) -> None:
+    """A commit counts for the topic that it names."""
+    start, decide = Numbering.start, Numbering.decide
+
+    def for_any(self: Numbering, mark: Requests | None) -> Requests | None:
+        made = decide(self, mark)
+        self.offset = self._commit.offset
+        return made
+
+    patch(Numbering, "start", lambda self, commit: (start(self, commit), commit.offset)[1])
+    patch(Numbering, "decide", for_any)
+
+
+@_rule("default-ids", "anew")
+def _default_ids(patch: Patch) -> None:
+    """Requests of two topics to which the same default id was given are not one request."""
+
+    def by_name(of: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda self, identity, *rest: of(self, Identity(identity.key, identity.name), *rest)
+
+    for name in ("first", "see", "add", "answer"):
+        patch(Identities, name, by_name(getattr(Identities, name)))
+
+
+@_rule("base-read-back", "anew")
+def _base_read_back(patch: Patch) -> None:
+    """A topic is read only when what its positions count from was read back."""
+    decide = Numbering.decide
+
+    def at_once(self: Numbering, mark: Requests | None) -> Requests | None:
+        made = decide(self, mark)
+        self.read_back = True
+        return made
+
+    patch(Numbering, "decide", at_once)
 
 
 # ---------------------------------------------------------------------- the migrator

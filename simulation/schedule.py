@@ -76,6 +76,8 @@ class Schedule:
     """The handlers of both systems are somewhere else."""
     trouble: int = 0
     """Every so many calls of them fail; 0: none."""
+    anew: float = 0.0
+    """Probability that the topic `requests` is deleted and made anew."""
     decisions: tuple[Decision, ...] = ()
     """What people decide, one of these each time; none: by what the fields above say."""
 

@@ -50,6 +50,7 @@ COUNTED: Mapping[Value, str] = {
     "oblivion": "oblivions",
     "repeat": "repeats",
     "arrive": "calls_late",
+    "anew": "topics_made_anew",
 }
 """Actions that count as something exercised."""
 
@@ -92,6 +93,7 @@ class World:
             "land": self._land,
             "sink": self._sink,
             "clock": self._clock,
+            "anew": self._make_anew,
             "compact": self._compact,
             "calm": self._calm_down,
         }
@@ -118,7 +120,7 @@ class World:
             *self.instances.restarts,
             *(r for held in self.instances.runtimes.values() for r in held.restarts),
         ]:
-            why = next(word for word in ("claimed", "void", "producer") if word in reason)
+            why = next(word for word in ("claimed", "void", "producer", "anew") if word in reason)
             found[f"restarts_{why}"] = found.get(f"restarts_{why}", 0) + 1
         found["takeovers"] = self.instances.takeovers
         return found
@@ -170,6 +172,7 @@ class World:
             "answer": lambda r, size: r.answer(self.now_ms, size),
             "fold": lambda r, size: r.behind_control() and r.fold(size, self.now_ms),
             "tick": lambda r, believed: self.instances.tick(r, believed, self.now_ms),
+            "notice": lambda r: r.outlived and r.notice(self.now_ms),
             "commit": lambda r: self.instances.commit(r, self.now_ms),
             "oblivion": lambda r: r.core.forget(),
         }
@@ -206,6 +209,12 @@ class World:
 
     def _clock(self, ms: int) -> bool:
         self.now_ms += ms
+        return True
+
+    def _make_anew(self) -> bool:
+        """Somebody deletes the topic `requests` and makes it again."""
+        self.logs.make_anew("requests")
+        self.witness.made_anew()
         return True
 
     def _compact(self, log: str, partition: int, lag: int) -> bool:
@@ -283,6 +292,9 @@ class World:
     def _step(self, runtime: MemoryRuntime) -> bool:
         for name in runtime.acks():
             runtime.deliver_ack(name, self.now_ms)
+            return True
+        if runtime.outlived:
+            runtime.notice(self.now_ms)
             return True
         if runtime.asks:
             return runtime.answer(self.now_ms)

@@ -266,7 +266,7 @@ def test_a_commit_waits_for_the_acknowledged_response_and_for_the_seal_of_a_mark
     stage.held.add("responses.flat")
     stage.ask(KEY, "mut", b"x", name="one")
     stage.run()
-    assert core.commits()["dispatched"].offset == 1
+    assert core.commits()["dispatched"].offset == 2
     stage.held = {"neurons.changes"}
     stage.route(50)
     stage.run()
