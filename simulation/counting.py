@@ -61,8 +61,7 @@ class Counting:
 
     def is_of(self, committed: str) -> bool:
         """Whether a commit with this metadata is of the topic as it is now."""
-        topic, _, _ = committed.partition(";")
-        return not topic or _number(topic) == self.topic
+        return not committed or _number(committed) == self.topic
 
 
 def _named(partition: int, offset: int, topic: int) -> str:

@@ -151,7 +151,7 @@ class Director:
         if plan.rebalance and rng.hit(2 * plan.rebalance if self._instances.late() else plan.rebalance):
             yield from self._rebalance()
         if plan.anew and rng.hit(plan.anew):
-            yield ("anew",)
+            yield ("anew", rng.hit(0.5))
             for asked in rng.choice(([], self._clients.sent[-4:])):
                 yield ("repeat", asked.label, self._partition(asked.key))
         if plan.jump and rng.hit(plan.jump):

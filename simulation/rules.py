@@ -420,7 +420,22 @@ def _counted_on(patch: Patch) -> None:
 @_rule("counted-far-on", "anew")
 def _counted_far_on(patch: Patch) -> None:
     """Positions of a topic made anew come after all that a superseded router may have given, and nobody knows of."""
-    patch(Numbering, "beyond", staticmethod(lambda position: position + 1))
+    decide, dispatched = Numbering.decide, Succession.dispatched
+    known: dict[int, int] = {}
+
+    def noted(self: Succession, record: Record, now_ms: float) -> None:
+        dispatched(self, record, now_ms)
+        known[id(self._of.numbering)] = max(self._of.ledger.entries, default=-1)
+
+    def next_free(self: Numbering, mark: Requests | None) -> Requests | None:
+        made, free = decide(self, mark), known.pop(id(self), -1) + 1
+        if made is None or not self.anew:
+            return made
+        self.base = max(free, (mark.base if mark is not None else 0) + 1)
+        return replace(made, base=self.base)
+
+    patch(Succession, "dispatched", noted)
+    patch(Numbering, "decide", next_free)
 
 
 @_rule("counted-by-topic", "anew")
@@ -428,9 +443,9 @@ def _counted_by_topic(patch: Patch) -> None:
     """A topic made anew is known by its id."""
     start = Numbering.start
 
-    def by_name(self: Numbering, commit: Commit) -> int:
+    def by_name(self: Numbering, committed: Mapping[str, Commit]) -> int:
         self.topic = "requests#0"
-        return start(self, commit)
+        return start(self, committed)
 
     patch(Numbering, "start", by_name)
 
@@ -440,13 +455,17 @@ def _committed_topic(patch: Patch) -> None:
     """A commit counts for the topic that it names."""
     start, decide = Numbering.start, Numbering.decide
 
-    def for_any(self: Numbering, mark: Requests | None) -> Requests | None:
-        made = decide(self, mark)
-        self.offset = self._commit.offset
+    def by_name(self: Numbering, committed: Mapping[str, Commit]) -> int:
+        named = {log: Commit(commit.offset, self.topic) for log, commit in committed.items()}
+        return start(self, named)
+
+    def there(self: Numbering, mark: Requests | None) -> Requests | None:
+        offset, made = self.offset, decide(self, mark)
+        self.offset = offset
         return made
 
-    patch(Numbering, "start", lambda self, commit: (start(self, commit), commit.offset)[1])
-    patch(Numbering, "decide", for_any)
+    patch(Numbering, "start", by_name)
+    patch(Numbering, "decide", there)
 
 
 @_rule("default-ids", "anew")

@@ -211,9 +211,11 @@ class World:
         self.now_ms += ms
         return True
 
-    def _make_anew(self) -> bool:
-        """Somebody deletes the topic `requests` and makes it again."""
+    def _make_anew(self, forgotten: bool) -> bool:
+        """Somebody deletes the topic `requests` and makes it again; `forgotten`: what was committed of it is gone."""
         self.logs.make_anew("requests")
+        if forgotten:
+            self.instances.forget("router", "requests")
         self.witness.made_anew()
         return True
 

@@ -135,7 +135,11 @@ class Runtime:
 
     def healthy(self) -> list[str]:
         """Why this instance is not ready; empty if it is."""
-        reasons = [*self._fetching.trouble(), *(self._control.trouble() if self._control else ())]
+        reasons = [
+            *self._fetching.trouble(),
+            *self.partitions.topics.trouble(),
+            *(self._control.trouble() if self._control else ()),
+        ]
         if not self._membership.joined:
             reasons.append(f"not settled in group {self._group}")
         if not self._appender.ready:
@@ -166,6 +170,7 @@ class Runtime:
                 self._tick(),
                 self.partitions.take_over(),
                 self._ends.run(),
+                self.partitions.topics.run(self.partitions.identify),
                 self._calls.run(),
                 self._keep(),
                 self._watch_control(),
@@ -214,12 +219,12 @@ class Runtime:
 
     # ------------------------------------------------------------------ feeding
     def ready(self, holding: Holding) -> None:
-        """See `hal9.log.holding.Keeper`."""
+        """See `hal9.log.keeper.Keeper`."""
         self._ready[holding] = None
         self._work.set()
 
     def restart(self, holding: Holding, reason: str) -> None:
-        """See `hal9.log.holding.Keeper`."""
+        """See `hal9.log.keeper.Keeper`."""
         self.partitions.restart(holding, reason)
 
     def _moved(self, cursor: Cursor) -> None:
@@ -258,7 +263,7 @@ class Runtime:
             await asyncio.sleep(0)
 
     def ask_end(self, holding: Holding, log: str, then: Callable[[int], None]) -> None:
-        """See `hal9.log.holding.Keeper`."""
+        """See `hal9.log.keeper.Keeper`."""
         self._ends.ask(log, holding, then)
 
     def _unreadable(self, cursor: Cursor, damaged: Damaged) -> None:

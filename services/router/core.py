@@ -140,13 +140,9 @@ class RouterCore:
                 self._response(system, record, now_ms)
         self.positions[log] = records[-1].offset + 1 + (self.numbering.base if log == "requests" else 0)
 
-    def end(self, log: str, offset: int, now_ms: float) -> None:
+    def end(self, log: str, offset: int, now_ms: float) -> None:  # noqa: ARG002  the protocol's
         """The end of `responses` when the claim was read: read up to there, then serve."""
-        if log == "requests":
-            self.numbering.ended(offset)
-            self.effects.ask_end.append("responses")
-        else:
-            self.succession.end(offset, now_ms)
+        self.succession.end(offset, now_ms)
 
     def scanned(self, log: str, records: Sequence[Record], next_offset: int, now_ms: float) -> None:  # noqa: ARG002
         """Answers that predecessors gave."""
@@ -187,7 +183,7 @@ class RouterCore:
         if kind == "claim":
             if record.key == self._claim:
                 self.term, self.phase = record.offset, "answers"
-                self.effects.ask_end.append("requests" if self.numbering.lacks_end else "responses")
+                self.effects.ask_end.append("responses")
             elif self.term >= 0:
                 self.effects.restart = "another router claimed the partition"
         elif kind == "marker" and self.validity.marker is not None:
@@ -499,8 +495,7 @@ class RouterCore:
         waiting = [entry for queue in self.queues.values() for entry in queue]
         found = {}
         if self.numbering.read_back:
-            following = self.positions["requests"]
-            found["requests"] = self.numbering.commit(self.ledger.requests(following, waiting), following)
+            found["requests"] = self.numbering.commit(self.ledger.requests(self.positions["requests"], waiting))
         for log, system in RESPONSES.items():
             offset = self.moves.held(log, self.ledger.responses(system, min(passed[log], self.positions[log])))
             found[log] = Commit(self.returned.first(system, offset, self.ledger.unacked))

@@ -4,12 +4,14 @@ A position is a request for everybody behind the router, for days: in states, in
 at offset 0 again. So each topic, by the id that Kafka gave it, has a base in `dispatched`: position = base + offset.
 """
 
+from collections.abc import Mapping
+
 from hal9.log.effects import EARLIEST, Commit
 from schemas.state import Requests
 
-GAP = 1_000_000_000
-"""Positions of two topics differ by half of it at least. What a router was superseded with, that nobody knows of, has
-positions too; were they given again, it would take the answer to another request for its own."""
+GAP = 1_000_000_000_000
+"""From base to base: more than a partition ever holds. The next free position will not do. A router that was superseded
+gave positions that nobody knows of; were they given again, it would take another request's answer for its own."""
 
 
 class Numbering:
@@ -25,62 +27,42 @@ class Numbering:
         """The topic is not the one that a predecessor read."""
         self.offset = EARLIEST
         """From where to read the topic."""
-        self._commit, self._committed_topic = Commit(EARLIEST), ""
-        self._next = 0
-        self._end: int | None = None
+        self._of: str | None = None
+        self._vanished = False
 
     def __repr__(self) -> str:
         return f"<Numbering {self.topic or 'of a topic'} from {self.base}{'' if self.read_back else ', not read back'}>"
 
-    def start(self, commit: Commit) -> int:
-        """What is committed of the topic; from where to read it, as far as that is known yet."""
-        self._commit = commit
-        self._committed_topic, _, following = commit.metadata.partition(";")
-        self._next = int(following) if following.isdecimal() else max(commit.offset, 0)
-        self.offset = commit.offset if self._committed_topic in ("", self.topic) else EARLIEST
+    def start(self, committed: Mapping[str, Commit]) -> int:
+        """From where to read the topic, as far as that is known before `dispatched` was read."""
+        commit = committed.get("requests")
+        # The broker forgets what was committed of a topic that is deleted.
+        self._vanished = commit is None and "dispatched" in committed
+        self._of = commit.metadata if commit is not None else None
+        if commit is not None and self._of in ("", self.topic):
+            self.offset = commit.offset
         return self.offset
-
-    def seen(self, position: int) -> None:
-        """A predecessor gave a request this position."""
-        self._next = max(self._next, position + 1)
-
-    @property
-    def lacks_end(self) -> bool:
-        """Whether only the end of the topic can say that a commit, of an older version, is not of it."""
-        return bool(self.topic) and not self._committed_topic and self._commit.offset > 0 and self._end is None
-
-    def ended(self, end: int) -> None:
-        """The topic ends here."""
-        self._end = end
 
     def decide(self, mark: Requests | None) -> Requests | None:
         """All that predecessors wrote is known, and `mark` is the newest of theirs; the one to be written now, if any.
 
         Cases: nobody tells topics apart, or the mark is of this one; none was written, and the commit may be of this
-        topic: an older version read it; the topic was made anew, and counts on behind all that was dispatched before.
+        topic: an older version read it; the topic was made anew.
         """
         base = mark.base if mark is not None else 0
+        if base and self._of != self.topic:
+            self.offset = EARLIEST  # the commit is of an older version, and so of an older topic
         if not self.topic or (mark is not None and mark.topic == self.topic):
             self.base, self.read_back = base, True
-            if base and self._committed_topic != self.topic:
-                self.offset = EARLIEST  # of an older version, and so of an older topic
             return None
-        if mark is not None or self._committed_topic not in ("", self.topic) or self._past_the_end():
-            self.base, self.offset, self.anew = self.beyond(max(self._next, base)), EARLIEST, True
+        if mark is not None or self._vanished or self._of not in (None, "", self.topic):
+            self.base, self.offset, self.anew = base + GAP, EARLIEST, True
         return Requests(topic=self.topic, base=self.base)
-
-    def _past_the_end(self) -> bool:
-        return self._end is not None and self._commit.offset > self._end
-
-    @staticmethod
-    def beyond(position: int) -> int:
-        """Where another topic begins when positions up to there are known; never 0: default ids differ by it too."""
-        return ((position + GAP // 2) // GAP + 1) * GAP
 
     def back(self, mark: Requests | None) -> None:
         """A mark was read back as valid."""
         self.read_back = mark is not None and mark.topic == self.topic
 
-    def commit(self, position: int, following: int) -> Commit:
-        """What to commit for `position`, when the requests below `following` were read; what is older needs none."""
-        return Commit(max(position - self.base, 0), f"{self.topic};{following}" if self.topic else "")
+    def commit(self, position: int) -> Commit:
+        """What to commit for `position`; of what is older than the topic a successor reads in `dispatched`."""
+        return Commit(max(position - self.base, 0), self.topic)

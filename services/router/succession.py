@@ -81,7 +81,7 @@ class Succession:
             core.handover.adopt(core.validity.marker)
         positions = {log: committed.get(log, Commit(EARLIEST)).offset for log in core.reads}
         positions["dispatched"] = restore.offset
-        positions["requests"] = core.numbering.start(committed.get("requests", Commit(EARLIEST)))
+        positions["requests"] = core.numbering.start(committed)
         return positions
 
     # ------------------------------------------------------------------ what was dispatched
@@ -93,7 +93,6 @@ class Succession:
         except Poison as error:
             core.effects.sends.append(quarantine("router", "dispatched", core.partition, record, error, now_ms))
             return
-        core.numbering.seen(found.position)
         entry = core.in_flight.get(found.position) or self._entry(found, record, now_ms)
         if found.rejected is not None and entry.rejected is None:
             self._barred(entry, found.rejected)

@@ -270,10 +270,10 @@ def test_a_commit_waits_for_the_acknowledged_response_and_for_the_seal_of_a_mark
     stage.held = {"neurons.changes"}
     stage.route(50)
     stage.run()
-    assert core.commits()["dispatched"].offset == 2
+    assert core.commits()["dispatched"].offset == 3
     stage.held.clear()
     stage.run()
-    assert core.commits()["dispatched"].offset == 3
+    assert core.commits()["dispatched"].offset == 4
 
 
 def test_a_deletion_is_a_nil_state_first_and_a_null_value_when_its_answer_is_old() -> None:
