@@ -34,12 +34,12 @@ class Numbering:
         return f"<Numbering {self.topic or 'of a topic'} from {self.base}{'' if self.read_back else ', not read back'}>"
 
     def start(self, committed: Mapping[str, Commit]) -> int:
-        """From where to read the topic, as far as that is known before `dispatched` was read."""
+        """From where to read the topic if it is the one that was committed, which `decide` knows."""
         commit = committed.get("requests")
         # The broker forgets what was committed of a topic that is deleted.
         self._vanished = commit is None and "dispatched" in committed
         self._of = commit.metadata if commit is not None else None
-        if commit is not None and self._of in ("", self.topic):
+        if commit is not None:
             self.offset = commit.offset
         return self.offset
 
@@ -51,7 +51,7 @@ class Numbering:
         """
         base = mark.base if mark is not None else 0
         if base and self._of != self.topic:
-            self.offset = EARLIEST  # the commit is of an older version, and so of an older topic
+            self.offset = EARLIEST  # an older topic's; no name: an older version's
         if not self.topic or (mark is not None and mark.topic == self.topic):
             self.base, self.read_back = base, True
             return None
