@@ -132,7 +132,7 @@ class Cursor:
         if self.on_doubt is None or self.believed:
             self.believed = False
             return False
-        self.in_doubt = True
+        self.in_doubt, self.highwater = True, _UNKNOWN  # so that nobody takes it for one who does not move
         self.on_doubt()
         return True
 

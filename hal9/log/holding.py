@@ -238,7 +238,7 @@ class Holding:
         if effects.ask_end:
             asked, effects.ask_end = effects.ask_end, []
             for log in asked:
-                self._keeper.ask_end(self, log, self._answer(log))
+                self._keeper.ask_end(self, log, partial(self._answer, log))
         if effects.scan:
             scans, effects.scan = effects.scan, []
             for log, start, end in scans:
@@ -262,12 +262,9 @@ class Holding:
             self._fetching.drop(self._cursors[log])
             self._cursors[log] = self._open(log, 0, wanted=self._wanted(log))
 
-    def _answer(self, log: str) -> Callable[[int], None]:
-        def answer(offset: int) -> None:
-            self.core.end(log, offset, self._clock.precise_ms())
-            self._drain()
-
-        return answer
+    def _answer(self, log: str, offset: int) -> None:
+        self.core.end(log, offset, self._clock.precise_ms())
+        self._drain()
 
     def _read_or_rest(self, log: str) -> None:
         """A claimed log is read only while its tail wants it."""

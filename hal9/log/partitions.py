@@ -97,6 +97,11 @@ class Partitions:
     def __iter__(self) -> Iterator[Holding]:
         return iter(list(self.held.values()))
 
+    def trouble(self) -> list[str]:
+        """Topics that are not there, and partitions that do not serve yet."""
+        waiting = [p for p in sorted(self.assigned) if (held := self.held.get(p)) is None or not held.restored]
+        return [*self.topics.trouble(), *(f"partition {partition} is being taken over" for partition in waiting)]
+
     def assign(self, partitions: frozenset[int]) -> None:
         """These are ours now: go on with what rested, drop what went elsewhere, take over what is not held."""
         self._generation += 1
@@ -187,13 +192,17 @@ class Partitions:
 
     async def take_over(self) -> None:
         """Keep everything held that is assigned, until cancelled."""
+        said = ""
         while True:
             await self._vacant.wait()
             self._vacant.clear()
             try:
                 await self._occupy()
+                said = ""
             except Transient as error:
-                _log.warning("takeover_failed", group=self._service.group, error=str(error))
+                if str(error) != said:
+                    _log.warning("takeover_failed", group=self._service.group, error=str(error))
+                said = str(error)
                 await asyncio.sleep(PAUSE_S)
                 self._vacant.set()
 

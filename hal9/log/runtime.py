@@ -135,19 +135,12 @@ class Runtime:
 
     def healthy(self) -> list[str]:
         """Why this instance is not ready; empty if it is."""
-        reasons = [
-            *self._fetching.trouble(),
-            *self.partitions.topics.trouble(),
-            *(self._control.trouble() if self._control else ()),
-        ]
+        reasons = [*self._fetching.trouble(), *(self._control.trouble() if self._control else ())]
         if not self._membership.joined:
             reasons.append(f"not settled in group {self._group}")
         if not self._appender.ready:
             reasons.append("no producer")
-        for partition in sorted(self.assigned):
-            holding = self.partitions.held.get(partition)
-            if holding is None or not holding.restored:
-                reasons.append(f"partition {partition} is being taken over")
+        reasons += self.partitions.trouble()
         return reasons
 
     async def run(self) -> None:

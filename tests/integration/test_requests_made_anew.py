@@ -102,6 +102,7 @@ async def test_requests_of_the_new_topic_are_executed_and_those_of_the_old_one_s
         assert await learned(before) == 8
     if not running:
         await asyncio.to_thread(router.stop)
+    pid = router.pid("router")
     await make_anew(kafka, topics)
     if not running:
         await begin(router, "router")
@@ -112,6 +113,7 @@ async def test_requests_of_the_new_topic_are_executed_and_those_of_the_old_one_s
         await after.answered({name: ["ok"] for name in again}, 30)
         assert after.answers.by_id["c"][0].value == before.answers.by_id["c"][0].value
         assert await learned(after) == 12
+        assert not running or router.pid("router") == pid
         # A router that takes over finds what was answered in both.
         await asyncio.to_thread(router.stop)
         await begin(router, "router")
