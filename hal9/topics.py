@@ -180,7 +180,7 @@ async def topic_id(kafka: Kafka, topic: str, *, deadline_s: float = DEADLINE_S) 
         Transient: the topic does not exist, or Kafka did not answer in time.
     """
     async with administering(kafka, deadline_s) as admin:
-        found = await topic_ids(admin, [topic])
+        found = await topic_ids(admin._client, [topic])  # noqa: SLF001  it has no such question of its own
     if topic not in found:
         raise Transient(f"topic {topic} does not exist")
     return found[topic]

@@ -35,12 +35,15 @@ UNMAPPED = "unmapped"
 FOLLOWS = "follows"
 """Version that a change was made on, if it is not the one before: versions between were given in an earlier life."""
 SOURCE = "source"
+BASE = "base"
+"""Of a request without an id: where positions of its topic count from, for its default id is used again when that
+topic is made anew. Absent for 0."""
 
-CLAIM, MARKER, SEAL = b"\0claim/", b"\0marker/", b"\0seal/"
+CLAIM, MARKER, SEAL, REQUESTS = b"\0claim/", b"\0marker/", b"\0seal/", b"\0requests/"
 FLOOR = b"\0floor/"
 
 OURS = frozenset(
-    {POSITION, EPOCH, PRIMARY, SHADOW, TWIN, AFTER_SEAL, TERM, REJECTED, FALLBACK, ALIGNED, LAYER, LAYER_VERSION}
+    {POSITION, EPOCH, PRIMARY, SHADOW, TWIN, AFTER_SEAL, TERM, REJECTED, FALLBACK, ALIGNED, LAYER, LAYER_VERSION, BASE}
 )
 """Headers of a dispatched request that are dropped when a user sends them."""
 
@@ -64,7 +67,7 @@ _NAME_BYTES = 4
 """Of one character of a header's name, at most: a name is measured exactly only where it matters."""
 _PROCESS = "process"
 _KNOWN = OURS | {ID, OPERATION, DEADLINE, TRACEPARENT}
-_FIXED = {ID: MAX_ID_BYTES, OPERATION: 64, DEADLINE: 16}
+_FIXED = {ID: MAX_ID_BYTES, OPERATION: 64, DEADLINE: 16, BASE: 16}
 """Longest values of the headers that a router fixes before it moves a request."""
 _OPERATION = re.compile(rb"[a-z0-9_.-]{1,64}")
 _DIGITS = 16
@@ -97,6 +100,8 @@ class Request(Struct, gc=False):
     traceparent: bytes | None
     passed_on: Sequence[tuple[str, bytes]]
     rejected: str | None = None
+    base: int = 0
+    """See `BASE`."""
 
 
 def header(headers: Headers, name: str) -> bytes | None:
@@ -149,7 +154,7 @@ def floor_key(floor: int, unique: str) -> bytes:
 
 
 def position_header(partition: int, offset: int) -> bytes:
-    """`<partition>:<offset>`: where a request lies on `requests`."""
+    """`<partition>:<offset>`: where a request lies on `requests`; offsets count on when that topic is made anew."""
     return b"%d:%d" % (partition, offset)
 
 
@@ -165,8 +170,11 @@ def default_id(topic: str, partition: int, offset: int) -> str:
     return f"{topic}-{partition}-{offset}"
 
 
-def parse_request(record: Record, topic: str, partition: int, now_ms: float, limits: Limits) -> Request:
-    """Read the headers of a request. Never raises: what is wrong is in `rejected`, the first reason found."""
+def parse_request(record: Record, topic: str, partition: int, now_ms: float, limits: Limits, base: int = 0) -> Request:
+    """Read the headers of a request. Never raises: what is wrong is in `rejected`, the first reason found.
+
+    `base` is where positions of the topic count from.
+    """
     request_id = operation = deadline = traceparent = rejected = None
     size, others, headers = 0, False, record.headers
     for name, value in reversed(headers):  # the first one of a name counts: here the last one to be seen
@@ -179,7 +187,7 @@ def parse_request(record: Record, topic: str, partition: int, now_ms: float, lim
             operation = value
         elif name == TRACEPARENT:
             traceparent = value
-        elif name not in OURS:
+        elif name not in OURS or name == BASE:
             others = True
     if (len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES) and _too_much(headers):
         rejected, others, traceparent = "bad-headers", False, None
@@ -187,13 +195,15 @@ def parse_request(record: Record, topic: str, partition: int, now_ms: float, lim
     if identity is None:
         identity = default_id(topic, partition, record.offset)
         rejected = rejected or ("bad-id" if request_id is not None else None)
+    else:
+        base = (number(headers, BASE) or 0) if others else 0
     named = _PROCESS if operation is None else _operation(operation)
     if named is None:
         rejected, named = rejected or "bad-operation", _PROCESS
     deadline_ms, wrong = _deadline(deadline, record.timestamp, now_ms, limits)
     rejected = rejected or ("too-large" if len(record.value or b"") > limits.value_bytes else None)
     passed_on = _unknown(headers) if others else _NONE
-    return Request(identity, named, deadline_ms, traceparent, passed_on, rejected or wrong)
+    return Request(identity, named, deadline_ms, traceparent, passed_on, rejected or wrong, base)
 
 
 def _unknown(headers: Headers) -> list[tuple[str, bytes]]:
@@ -259,6 +269,8 @@ class Dispatched(Struct, gc=False):
     layer: str | None = None
     layer_version: int = 0
     """Version of the key that the owner must have before it goes on."""
+    base: int = 0
+    """See `BASE`."""
 
 
 def parse_dispatched(record: Record) -> Dispatched:
@@ -288,6 +300,7 @@ def parse_dispatched(record: Record) -> Dispatched:
             found.fallback = fields.get(FALLBACK) == b"1"
             found.aligned = fields.get(ALIGNED) == b"1"
             found.layer, found.layer_version = _layer(fields)
+            found.base = _usual(fields.get(BASE)) or 0
     except _UNREADABLE as error:
         raise Poison("bad-dispatched", str(error)) from error
     return found

@@ -95,6 +95,13 @@ KEYED = (
         {"term": "12"},
     ),
     Example(
+        "requests",
+        "dispatched",
+        b"\0requests/c2YxLXRoZS10b3BpY3M",
+        state.Requests(topic="c2YxLXRoZS10b3BpY3M", base=1042),
+        {"term": "12"},
+    ),
+    Example(
         "response",
         "responses.hierarchical",
         _KEY,

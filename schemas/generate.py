@@ -48,7 +48,7 @@ class UnitEnvelope(Struct, kw_only=True):
 
 _KEYED: dict[str, tuple[tuple[Header, ...], Any]] = {
     "requests": (REQUEST, None),
-    "dispatched": (DISPATCHED, state.Marker | state.Claim),
+    "dispatched": (DISPATCHED, state.Marker | state.Claim | state.Requests),
     "responses.flat": (RESPONSE, None),
     "responses.hierarchical": (RESPONSE, None),
     "responses": (ANSWER, None),
@@ -66,7 +66,7 @@ _SINGLE: dict[str, tuple[str, Any]] = {
     "status": ("instance", telemetry.Status),
 }
 _MARKS: dict[str, tuple[type[Struct], ...]] = {
-    "dispatched": (state.Claim, state.Marker),
+    "dispatched": (state.Claim, state.Marker, state.Requests),
     "neurons.changes": (state.Claim, state.Seal),
     "neurons.replica": (state.Claim, state.Seal),
     "units.changes": (state.Claim, state.Seal),

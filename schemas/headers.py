@@ -36,6 +36,10 @@ _LAYER = (
     Header("layer-version", "version of the key that its owner must have before it goes on", DECIMAL),
 )
 
+_BASE = Header(
+    "base", "of a request without an id: where positions of its topic count from, if that was once made anew", DECIMAL
+)
+
 REQUEST = (
     Header(
         "id",
@@ -47,13 +51,15 @@ REQUEST = (
         "deadline-ms", "when an answer is no use any more, milliseconds since the epoch; at most 60 s ahead", DECIMAL
     ),
     *_TRACE,
+    _BASE,
 )
 DISPATCHED = (
     Header("id", "identity of the request", required=True),
     Header("operation", "what to do", "[a-z0-9_.-]{1,64}", required=True),
     Header("deadline-ms", "when an answer is no use any more", DECIMAL, required=True),
     *_TRACE,
-    Header("position", "partition and offset of the request on `requests`", POSITION, required=True),
+    _BASE,
+    Header("position", "partition of the request on `requests`, and its offset counted on", POSITION, required=True),
     Header("epoch", "version of the route", DECIMAL, required=True),
     Header("primary", "the system whose answer counts; absent when rejected", SYSTEM_NAMES),
     Header("shadow", "the system that executes it too, if any", SYSTEM_NAMES),
@@ -97,6 +103,7 @@ ANSWER = (
     Header("state-version", "of a fallback: version of the state that was read", DECIMAL),
     *_STALE,
     *_TRACE,
+    _BASE,
 )
 STATE = (
     Header("version", "1, 2, 3, ... per neuron, over both systems", DECIMAL, required=True),

@@ -127,6 +127,13 @@ class Marker(Struct, frozen=True, kw_only=True):
     moved: Annotated[Spans, Meta(description="the epoch in which each bucket last moved")]
 
 
+class Requests(Struct, frozen=True, kw_only=True):
+    r"""Value of `\0requests/<topic id>` on `dispatched`: the topic whose requests follow, and where they count from."""
+
+    topic: Annotated[str, Meta(max_length=64, description="id that Kafka gave the topic when it was made")]
+    base: Annotated[Count, Meta(description="position of the request at offset 0")]
+
+
 class Seal(Struct, frozen=True, kw_only=True):
     r"""Value of `\0seal/<epoch>` on a change log or a replica log (there with the offset of its source)."""
 
@@ -145,4 +152,5 @@ neuron_decoder = msgspec.msgpack.Decoder(Neuron)
 unit_decoder = msgspec.msgpack.Decoder(Unit)
 envelope_decoder = msgspec.msgpack.Decoder(Envelope)
 marker_decoder = msgspec.msgpack.Decoder(Marker)
+requests_decoder = msgspec.msgpack.Decoder(Requests)
 seal_decoder = msgspec.msgpack.Decoder(Seal)

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+from simulation.covering import cover, report
 from simulation.kinds import KINDS
 from simulation.rules import RULES, without
 from simulation.search import Search, minimal, one, pieces
@@ -24,6 +25,7 @@ def _arguments(given: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="play this one alone, and shorten what it breaks")
     parser.add_argument("--trace", action="store_true", help="with --seed: print every step of it as it is")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--coverage", action="store_true", help="tell which branches and pairs of events were covered")
     parser.add_argument("--without", action="append", default=[], choices=sorted(RULES), help="take a rule away")
     return parser.parse_args(given)
 
@@ -38,6 +40,14 @@ def _play(seed: int, kind: str | None, *, trace: bool) -> int:
     return int(violation is not None)
 
 
+def _cover(search: Search, seeds: range, jobs: int) -> int:
+    """The seeds, measured; 1 if a promise was broken, or if what was not covered is not accounted for."""
+    covered = cover(search, seeds, jobs)
+    lines, fine = report(covered, search)
+    print("\n".join([*lines, *(f"seed {seed}: {violation}" for seed, violation in covered.violations)]))
+    return int(bool(covered.violations) or not fine)
+
+
 def main(given: list[str]) -> int:
     """Search seeds, or play one; 1 if anything was violated."""
     chosen = _arguments(given)
@@ -46,7 +56,10 @@ def main(given: list[str]) -> int:
             return _play(chosen.seed, chosen.kind, trace=chosen.trace)
     began, violations = time.monotonic(), 0
     seeds = range(chosen.first, chosen.first + chosen.count)
-    for piece in pieces(Search(chosen.kind, tuple(chosen.without)), seeds, chosen.jobs):
+    search = Search(chosen.kind, tuple(chosen.without))
+    if chosen.coverage:
+        return _cover(search, seeds, chosen.jobs)
+    for piece in pieces(search, seeds, chosen.jobs):
         violations += len(piece.violations)
         for seed, violation in piece.violations:
             print(f"seed {seed}: {violation}", flush=True)

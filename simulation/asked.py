@@ -6,7 +6,7 @@ from hal9 import wire
 from hal9.testing.memory import Stored
 
 Position = tuple[int, int]
-"""Partition and offset on `requests`."""
+"""Partition and offset on `requests`, where offsets count on from topic to topic, by the witness's own counting."""
 
 
 @dataclass(slots=True, eq=False)

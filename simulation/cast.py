@@ -22,7 +22,7 @@ MIGRATION = "hal9"
 DEADLINE_MS = 60_000
 """Default deadline of the world's requests: no schedule lasts so long, so whatever hangs is found and not timed out."""
 
-REMEMBERED_MS = 100_000
+REMEMBERED_MS = 60_000
 """How long routers remember the layers of keys: less than deletions are retained (`compaction.RETENTION_MS`)."""
 SOON = 0.001
 """Part of its time that the system asked first has for a read: 60 ms by default."""

@@ -45,7 +45,7 @@ class Clients:
     ) -> bool:
         """A new request, to any partition; `anonymous`: without an id. `deadline_ms`: from now on."""
         log = self._logs["requests", partition]
-        name = wire.default_id("hal9.requests", partition, log.end) if anonymous else label
+        name = self._witness.default_id(partition, log.end) if anonymous else label
         due_ms = now_ms + (DEADLINE_MS if deadline_ms is None else deadline_ms)
         asked = Asked(label, name, key, operation, None if deadline_ms is None else due_ms, due_ms, bad)
         asked.asked_ms = now_ms

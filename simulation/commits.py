@@ -20,6 +20,7 @@ from simulation.history import CHANGES, REPLICA, RESPONSES, STATE_LOGS, Violatio
 
 if TYPE_CHECKING:
     from simulation.asked import Position
+    from simulation.counting import Counting
     from simulation.witness import Witness
 
 NAMED: Mapping[str, System] = {name: system for system in SYSTEMS for name in (system, RESPONSES[system])}
@@ -57,6 +58,7 @@ class Case:
 class Passed:
     """What has landed, as far as commits are judged by it."""
 
+    counting: "Counting"
     records: dict[Name, list[tuple[Stored, str]]] = field(default_factory=dict)
     """Those that somebody commits past, with what they are: `data`, `marker` or `seal`."""
     dispatched: dict["Position", Dispatch] = field(default_factory=dict)
@@ -92,9 +94,10 @@ class Passed:
         if kind != "data":
             return
         if log == "dispatched":
-            self._dispatched(_dispatch(record, self._landed))
+            self._dispatched(_dispatch(record, self.counting, self._landed))
         elif log in RESPONSES.values():
-            position = wire.parse_position(wire.header(record.headers, wire.POSITION))
+            found = wire.parse_position(wire.header(record.headers, wire.POSITION))
+            position = None if found is None else self.counting.place(*found)
             if position is not None and wire.text(record.headers, wire.ROLE) in ("primary", "fallback"):
                 self.responded.add((NAMED[log], position))
                 self.response_landed[log, partition, record.offset] = self._landed
@@ -135,11 +138,19 @@ class Passed:
         """Whether a successor reads a record of a log of responses."""
         return offset >= self._checked.get((service, name), 0)
 
+    def made_anew(self) -> None:
+        """The requests went with their topic."""
+        for name in [name for name in self.records if name[0] == "requests"]:
+            del self.records[name]
+        self._checked = {(service, name): at for (service, name), at in self._checked.items() if name[0] != "requests"}
+
     def check(
         self, witness: "Witness", service: str, partition: int, commits: Mapping[str, Commit], now_ms: int
     ) -> None:
         """Every record that a commit passes for the first time has been dealt with. Raises `Violation`."""
         for log, commit in commits.items():
+            if log == "requests" and not self.counting.is_of(commit.metadata):
+                continue
             name = (log, partition)
             records = self.records.get(name, [])
             at = self._checked.get((service, name), 0)
@@ -154,9 +165,9 @@ class Passed:
             self._checked[service, name] = at
 
 
-def _dispatch(record: Stored, landed: int = 0) -> Dispatch:
+def _dispatch(record: Stored, counting: "Counting", landed: int = 0) -> Dispatch:
     primary = wire.text(record.headers, wire.PRIMARY)
-    position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
+    position = counting.place(*(wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)))
     epoch = wire.number(record.headers, wire.EPOCH) or 0
     fallback, aligned = (wire.header(record.headers, name) == b"1" for name in (wire.FALLBACK, wire.ALIGNED))
     system = NAMED[primary] if primary else None
@@ -165,7 +176,7 @@ def _dispatch(record: Stored, landed: int = 0) -> Dispatch:
 
 def _request(case: Case) -> bool:
     """It, or a repeat of it, is dispatched or answered, or was moved to another partition."""
-    asked = case.witness.positions[case.partition, case.record.offset]
+    asked = case.witness.positions[case.partition, case.witness.counting.number(case.record.offset)]
     if asked.answers:
         return True
     return any(at in case.witness.passed.dispatched or at[0] != case.partition for at in asked.positions)
@@ -175,7 +186,7 @@ def _dispatched(case: Case) -> bool:
     """It is answered, or was dispatched again where the successor reads."""
     if case.kind != "data":
         return True
-    found = _dispatch(case.record)
+    found = _dispatch(case.record, case.witness.counting)
     newest = case.witness.passed.dispatched[found.position]
     return newest.offset >= case.commit.offset or bool(case.witness.positions[found.position].answers)
 
@@ -183,7 +194,8 @@ def _dispatched(case: Case) -> bool:
 def _response(case: Case) -> bool:
     """It is forwarded, if it is the one that its request waits for; past the deadline nobody waits."""
     record, witness = case.record, case.witness
-    position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
+    found = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
+    position = witness.counting.place(*found)
     newest = witness.passed.dispatched.get(position)
     if newest is None or not _is_owners(newest, case):
         return True
@@ -213,7 +225,7 @@ def _executed(case: Case, system: System) -> bool:
     validity = case.witness.validity(CHANGES[system], case.partition)
     if case.kind == "marker":
         return any(case.record.key == wire.MARKER + wire.decimal(epoch) for epoch in validity.seals)
-    found = _dispatch(case.record)
+    found = _dispatch(case.record, case.witness.counting)
     if found.aligned or (found.fallback and (wire.number(case.record.headers, wire.DEADLINE) or 0) <= case.now_ms):
         return True  # its router asks the owner; nobody waits any more
     if found.primary != system or (system, found.position) in case.witness.passed.responded:

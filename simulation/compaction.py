@@ -5,8 +5,9 @@ as long as `min.compaction.lag.ms` (`World` sees to that when time leaps), and n
 `delete.retention.ms`.
 
 The cruel way (`take`) has no clock. Up to any offset, the active segment's included, it keeps the last record of each
-key; a null value goes at once. It spares only what the two facts spare: what somebody who is there has not read yet,
-and the newest valid record of a key while nothing but void ones lie behind it.
+key; a null value goes as soon as no router can remember the layer of its key. It spares only what the two facts spare:
+what somebody who is there has not read yet, and the newest valid record of a key while nothing but void ones lie behind
+it; and the last record of a log, without which nobody could tell that he has read to its end.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 
 from hal9.keys import is_mark
 from hal9.testing.memory import MemoryLogs, Name, Stored
+from simulation.cast import REMEMBERED_MS
 from simulation.cleaner import CleanerSettings, LogCleaner
 from simulation.history import STATE_LOGS
 
@@ -54,19 +56,20 @@ class Compaction:
         """One pass of Kafka's cleaner, if it would make one now; the offsets that went."""
         return self._cleaners[log, partition].clean(now_ms)
 
-    def take(self, log: str, partition: int, until: int, read: int) -> list[int]:
+    def take(self, log: str, partition: int, until: int, read: int, now_ms: int) -> list[int]:
         """Cruelly, below `until`, of what everybody has `read`; the offsets that went."""
         held = self.logs[log, partition]
-        records = held.read(0, max(0, min(until, read)))
+        records = held.read(0, max(0, min(until, read, held.end - 1)))
         last = {record.key: record.offset for record in records}
-        spared = self.newest.get((log, partition), {})
-        gone = [record.offset for record in records if self._goes(record, last, spared)]
+        newest = self.newest.get((log, partition), {})
+        gone = []
+        for record in records:
+            key, valid = record.key or b"", newest.get(record.key or b"", (0, -1))[1] == record.offset
+            if record.offset < last[record.key]:
+                goes = not valid
+            else:
+                goes = record.value is None and not is_mark(key) and valid and record.timestamp < now_ms - REMEMBERED_MS
+            if goes:
+                gone.append(record.offset)
         held.remove(gone)
         return gone
-
-    def _goes(self, record: Stored, last: Mapping[bytes | None, int], spared: Mapping[bytes, tuple[int, int]]) -> bool:
-        key = record.key or b""
-        newest = spared.get(key, (0, -1))[1]
-        if record.offset < last[record.key]:
-            return newest != record.offset
-        return record.value is None and not is_mark(key) and newest == record.offset

@@ -156,6 +156,8 @@ class Director:
         yield from self._strike()
         if plan.rebalance and rng.hit(2 * plan.rebalance if self._instances.late() else plan.rebalance):
             yield from self._rebalance()
+        if plan.anew and rng.hit(plan.anew):
+            yield from self._renew()
         if plan.jump and rng.hit(plan.jump):
             yield ("clock", rng.choice((100, 1000, 3500)))
         if plan.reads and rng.hit(0.02):
@@ -185,6 +187,26 @@ class Director:
             yield ("night", rng.choice(NIGHTS_MS))
         if rng.hit(0.1):
             yield ("clean", rng.choice(STATE_LOGS), rng.randrange(self._plan.partitions))
+
+    def _renew(self) -> Iterator[Action]:
+        """The requests' topic is made anew, perhaps while a router sleeps on what it has just read; people go on."""
+        rng, routers = self._rng, self._instances.joined("router")
+        if routers and rng.hit(0.4):
+            router = rng.choice(routers)
+            yield from self._some(2)
+            for runtime in list(router.runtimes):
+                yield ("feed", runtime.name, "requests", 5)
+            yield ("cut", router.name, True, self._successor("router", router.name))
+        yield ("anew", rng.hit(0.5))
+        for asked in rng.choice(([], self._clients.sent[-4:])):
+            yield ("repeat", asked.label, self._partition(asked.key))
+        yield from self._some(2)
+
+    def _some(self, most: int) -> Iterator[Action]:
+        """Some of the requests that are left, at once."""
+        for _ in range(min(most, self._requests)):
+            self._requests -= 1
+            yield self._ask()
 
     def _pass(self) -> Iterator[Action]:
         """A router forgets the layers of its keys; a paused instance goes on."""
@@ -302,6 +324,8 @@ class Director:
         found += [("feed", name, log, size) for log in runtime.readable()]
         if runtime.asks:
             found.append(("answer", name, size))
+        if runtime.outlived and rng.hit(0.3):
+            found.append(("notice", name))
         if runtime.behind_control():
             found.append(("fold", name, size))
         return rng.choice(found) if found else None

@@ -296,6 +296,12 @@ class Instances:
             group = self._groups[service, runtime.partition]
             self.witness.committed(service, runtime.partition, group.committed, now_ms)
 
+    def forget(self, service: str, log: str) -> None:
+        """The broker deletes what a group had committed of a topic."""
+        for (of, _), group in self._groups.items():
+            if of == service:
+                group.committed.pop(log, None)
+
     def tick(self, runtime: MemoryRuntime, believed_dead: System | None, now_ms: int) -> None:
         """Time passes for one; the migrator learns who is dead, or believes so wrongly."""
         core = runtime.core

@@ -77,6 +77,8 @@ def same(newest: Change, state: Tree | None, log: str) -> bool:
 
 def _answered(evidence: Evidence, asked: Asked) -> None:
     """Every request has its answer; nothing times out before its deadline, nothing sound is rejected before it."""
+    if not asked.answers and evidence.witness.lost(asked):
+        return
     if not asked.answers:
         raise Violation("no answer", asked)
     answer, status = asked.answers[0], asked.status
@@ -88,11 +90,11 @@ def _answered(evidence: Evidence, asked: Asked) -> None:
         if not asked.bad:
             raise Violation("rejected without a reason", answer)
         return
-    chain = evidence.witness.chains.get(asked.key, [])
+    chain, place = evidence.witness.chains.get(asked.key, []), evidence.witness.counting.place
     home = evidence.home(asked.key)
     cold = evidence.cold_until(home)
-    positions = {position for partition, position in asked.positions if partition == home}
-    if evidence.forgetful or any(c.position in positions and c.log == CHANGES[FLAT] and c.offset < cold for c in chain):
+    moved = [c for c in chain if place(home, c.position) in asked.positions]
+    if evidence.forgetful or any(c.log == CHANGES[FLAT] and c.offset < cold for c in moved):
         return
     raise Violation("timed out before the deadline", asked)
 

@@ -102,6 +102,7 @@ def _rebalance(rng: Chance, drawn: Schedule) -> Schedule:
         fault=rng.choice((0, 0.004, 0.012)),
         lag=rng.choice((None, None, 20)),
         jump=rng.choice((0, 0, 0.005)),
+        nights=rng.choice((0, 0, 0.005)),
     )
 
 
@@ -171,6 +172,23 @@ def _forgetful(rng: Chance, drawn: Schedule) -> Schedule:
     )
 
 
+def _anew(rng: Chance, drawn: Schedule) -> Schedule:
+    partitions = rng.choice((1, 1, 2))
+    return replace(
+        drawn,
+        anew=rng.choice((0.002, 0.006)),
+        partitions=partitions,
+        keys=drawn.keys if partitions == 1 else keys_of(partitions, 1),
+        misplaced=0.2,
+        anonymous=rng.choice((0, 0.3)),
+        requests=rng.randint(8, 20),
+        fault=rng.choice((0, 0.012, 0.03)),
+        rebalance=rng.choice((0, 0.012)),
+        oblivion=rng.choice((0, 0.02)),
+        reads=rng.hit(0.2),
+    )
+
+
 def _everything(rng: Chance, drawn: Schedule) -> Schedule:
     partitions = rng.choice((2, 2, 3))
     keys = keys_of(partitions, 1)
@@ -205,6 +223,7 @@ def _everything(rng: Chance, drawn: Schedule) -> Schedule:
         amnesia=rng.choice((0, 0.005)),
         remote=True,
         trouble=rng.choice((0, 5)),
+        anew=rng.choice((0, 0.002)),
         decisions=MIXED,
     )
 
@@ -224,6 +243,7 @@ KINDS: Mapping[str, Callable[[Chance, Schedule], Schedule]] = {
     "unmapped": _unmapped,
     "layers": _layers,
     "forgetful": _forgetful,
+    "anew": _anew,
     "everything": _everything,
     "nights": _nights,
     "rebirth": _rebirth,

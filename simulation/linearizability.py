@@ -43,12 +43,14 @@ class Operation:
     label: str
     invoked: int
     position: int | None = None
-    """Its first place on the partition of its key; None: it is not there yet."""
+    """Its first place on the partition of its key; None: it is not there yet, or it is `floating`."""
     returned: int | None = None
     status: str | None = None
     error: str | None = None
     answer: Labels | None = None
     """What an `ok` shows; None also for a value that is no list of labels."""
+    floating: bool = False
+    """Its topic was made anew before it was answered: its place may be there, or where it was repeated."""
     deferred: bool = False
     """An earlier answer said `timeout` or came from a replica: others need not wait for this one any more."""
 

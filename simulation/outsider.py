@@ -13,6 +13,7 @@ import msgspec
 from hal9 import wire
 from hal9.keys import partition_of
 from hal9.testing.memory import Name, Stored
+from simulation.counting import Counting
 from simulation.history import Violation
 from simulation.linearizability import Labels, Operation, Verdict, judge
 
@@ -30,8 +31,9 @@ class Outsider:
         undecided: histories that `check` left undecided, because they would have taken too long.
     """
 
-    def __init__(self, partitions: int) -> None:
-        self.undecided = 0
+    def __init__(self, partitions: int, counting: Counting | None = None) -> None:
+        """`counting` knows which topic is `requests` now, and what a request is called."""
+        self._counting, self.undecided = counting or Counting(), 0
         self._partitions, self._landed = partitions, 0
         self._operations: dict[bytes, dict[str, Operation]] = {}
         self._since: dict[str, int] = {}
@@ -48,18 +50,26 @@ class Outsider:
 
     def _request(self, partition: int, record: Stored) -> None:
         key = record.key or b""
-        name = wire.text(record.headers, wire.ID) or wire.default_id("hal9.requests", partition, record.offset)
+        counting = self._counting
+        name = counting.name(record.headers) or counting.default_id(partition, record.offset)
         operations = self._operations.setdefault(key, {})
         asked = operations.get(name)
         if asked is None:
             operation = wire.text(record.headers, wire.OPERATION) or ""
             asked = operations[name] = Operation(name, operation, (record.value or b"").decode(), self._landed)
             self._since[name] = record.timestamp
-        if asked.position is None and partition == partition_of(key, self._partitions):
-            asked.position = record.offset
+        if asked.position is None and not asked.floating and partition == partition_of(key, self._partitions):
+            asked.position = counting.number(record.offset)
+
+    def made_anew(self) -> None:
+        """The topic `requests` is another one from now on."""
+        for _, operations in self.histories():
+            for one in operations:
+                if one.open:
+                    one.floating, one.position = True, None
 
     def _answer(self, record: Stored) -> None:
-        name = wire.text(record.headers, wire.ID) or ""
+        name = self._counting.name(record.headers)
         asked = self._operations.get(record.key or b"", {}).get(name)
         if asked is None:
             raise Violation("an answer to no request", record)
@@ -104,9 +114,12 @@ def ordered(operations: Sequence[Operation]) -> bool:
     A label of a request that never lay on the partition of its key cannot be in an answer.
     """
     positions = {one.label: one.position for one in operations}
+    floating = {one.label for one in operations if one.floating}
     for answered in operations:
-        last = -1
-        for label in answered.answer or ():
+        last, shown = -1, answered.answer or ()
+        if len(set(shown)) < len(shown):
+            return False
+        for label in (each for each in shown if each not in floating):
             position = positions.get(label)
             if position is None or position <= last:
                 return False

@@ -20,10 +20,10 @@ from hal9.backend.reads import Read
 from hal9.backend.responses import Outbox, Response
 from hal9.backend.store import Held, Store
 from hal9.control.route import Route, Spans
-from hal9.log.effects import Record
+from hal9.log.effects import Commit, Record
 from hal9.log.validity import Kind, Validity
 from schemas.base import System
-from schemas.state import Seal
+from schemas.state import Requests, Seal
 from services.migrator.backfill import Backfill
 from services.migrator.core import MigratorCore
 from services.migrator.handovers import HandOvers
@@ -35,6 +35,7 @@ from services.router.handover import Handover
 from services.router.identities import Identities, Identity, Known
 from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
+from services.router.numbering import Numbering
 from services.router.passed import Passed
 from services.router.reading import Reading
 from services.router.returned import Returned
@@ -120,10 +121,10 @@ def _own_changes(patch: Patch) -> None:
     """A request of a moved key waits until own changes of it from before the move were read back."""
     take = BackendCore._take
 
-    def at_once(self: BackendCore, key: bytes) -> Task | None:
+    def at_once(self: BackendCore, key: bytes, now_ms: float) -> Task | None:
         verified, self.own.verified = self.own.verified, 1 << 60
         try:
-            return take(self, key)
+            return take(self, key, now_ms)
         finally:
             self.own.verified = verified
 
@@ -146,12 +147,12 @@ def _positions(patch: Patch) -> None:
     """A position is applied once."""
     take = BackendCore._take
 
-    def again(self: BackendCore, key: bytes) -> Task | None:
+    def again(self: BackendCore, key: bytes, now_ms: float) -> Task | None:
         self.store.kept.clear()
         held = self.store.held(key)
         position, held.position = held.position, -1
         try:
-            return take(self, key)
+            return take(self, key, now_ms)
         finally:
             held.position = position
 
@@ -176,9 +177,9 @@ def _kept_answers(patch: Patch) -> None:
     """A position that was applied is answered from what is kept."""
     take = BackendCore._take
 
-    def forgetful(self: BackendCore, key: bytes) -> Task | None:
+    def forgetful(self: BackendCore, key: bytes, now_ms: float) -> Task | None:
         self.store.kept.clear()
-        return take(self, key)
+        return take(self, key, now_ms)
 
     patch(BackendCore, "_take", forgetful)
 
@@ -403,6 +404,94 @@ def _proven_responses(patch: Patch) -> None:
     patch(Passed, "at", read)
 
 
+@_rule("counted-on", "anew")
+def _counted_on(patch: Patch) -> None:
+    """Positions of a topic made anew come after all those of the one before it."""
+    decide = Numbering.decide
+
+    def from_nothing(self: Numbering, mark: Requests | None) -> Requests | None:
+        made = decide(self, mark)
+        self.base = 0
+        return made and replace(made, base=0)
+
+    patch(Numbering, "decide", from_nothing)
+
+
+@_rule("counted-far-on", "anew")
+def _counted_far_on(patch: Patch) -> None:
+    """Positions of a topic made anew come after all that a superseded router may have given, and nobody knows of."""
+    decide, dispatched = Numbering.decide, Succession.dispatched
+    known: dict[int, int] = {}
+
+    def noted(self: Succession, record: Record, now_ms: float) -> None:
+        dispatched(self, record, now_ms)
+        known[id(self._of.numbering)] = max(self._of.ledger.entries, default=-1)
+
+    def next_free(self: Numbering, mark: Requests | None) -> Requests | None:
+        made, free = decide(self, mark), known.pop(id(self), -1) + 1
+        if made is None or not self.anew:
+            return made
+        self.base = max(free, (mark.base if mark is not None else 0) + 1)
+        return replace(made, base=self.base)
+
+    patch(Succession, "dispatched", noted)
+    patch(Numbering, "decide", next_free)
+
+
+@_rule("counted-by-topic", "anew")
+def _counted_by_topic(patch: Patch) -> None:
+    """A topic made anew is known by its id."""
+    start = Numbering.start
+
+    def by_name(self: Numbering, committed: Mapping[str, Commit]) -> int:
+        self.topic = "requests#0"
+        return start(self, committed)
+
+    patch(Numbering, "start", by_name)
+
+
+@_rule("committed-topic", "anew")
+def _committed_topic(patch: Patch) -> None:
+    """A commit counts for the topic that it names."""
+    start, decide = Numbering.start, Numbering.decide
+
+    def by_name(self: Numbering, committed: Mapping[str, Commit]) -> int:
+        named = {log: Commit(commit.offset, self.topic) for log, commit in committed.items()}
+        return start(self, named)
+
+    def there(self: Numbering, mark: Requests | None) -> Requests | None:
+        offset, made = self.offset, decide(self, mark)
+        self.offset = offset
+        return made
+
+    patch(Numbering, "start", by_name)
+    patch(Numbering, "decide", there)
+
+
+@_rule("default-ids", "anew")
+def _default_ids(patch: Patch) -> None:
+    """Requests of two topics to which the same default id was given are not one request."""
+
+    def by_name(of: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda self, identity, *rest: of(self, Identity(identity.key, identity.name), *rest)
+
+    for name in ("first", "see", "add", "answer"):
+        patch(Identities, name, by_name(getattr(Identities, name)))
+
+
+@_rule("base-read-back", "anew")
+def _base_read_back(patch: Patch) -> None:
+    """A topic is read only when what its positions count from was read back."""
+    decide = Numbering.decide
+
+    def at_once(self: Numbering, mark: Requests | None) -> Requests | None:
+        made = decide(self, mark)
+        self.read_back = True
+        return made
+
+    patch(Numbering, "decide", at_once)
+
+
 # ---------------------------------------------------------------------- the migrator
 @_rule("backfill-before-seal", "one-key")
 def _backfill_before_seal(patch: Patch) -> None:
@@ -459,8 +548,8 @@ def _deletion_agreed(patch: Patch) -> None:
     """A deletion of a key that both systems had is put down by both before either forgets it."""
     replicated = OwnChanges.replicated
 
-    def alone(self: OwnChanges, key: bytes, before: Held, held: Held, now_ms: float) -> None:
-        replicated(self, key, before, held, now_ms)
+    def alone(self: OwnChanges, key: bytes, before: Held, held: Held, now_ms: float, *, forgotten: bool) -> None:
+        replicated(self, key, before, held, now_ms, forgotten=forgotten)
         self._foreign.clear()
         before.shared = held.shared = False
 

@@ -86,6 +86,8 @@ class Schedule:
     """Every so many calls of them fail; 0: none."""
     small: bool = False
     """Every limit is so small that it is met: slices, queues, kept answers, what rides with a commit."""
+    anew: float = 0.0
+    """Probability that the topic `requests` is deleted and made anew."""
     decisions: tuple[Decision, ...] = ()
     """What people decide, one of these each time; none: by what the fields above say."""
 

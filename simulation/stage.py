@@ -76,6 +76,9 @@ class Stage:
             if name[0] not in self.held:
                 runtime.land(name, self.now_ms)
                 moved = True
+        if runtime.alive and runtime.outlived:
+            runtime.notice(self.now_ms)
+            moved = True
         for name in runtime.acks() if runtime.alive else ():
             runtime.deliver_ack(name, self.now_ms)
             moved = True

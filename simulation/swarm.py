@@ -85,6 +85,7 @@ def _faults(rng: Chance, draw: Draw) -> dict[str, Any]:
         "slow": draw.some(None, FLAT, HIERARCHICAL),
         "flaky": draw.some(0, 0.1, 0.3),
         "amnesia": draw.some(0, 0.005, 0.02),
+        "anew": draw.some(0, 0.002, 0.006) if rng.hit(0.3) else 0,
     }
 
 

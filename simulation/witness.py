@@ -19,6 +19,7 @@ from schemas.reports import Divergence, divergence_decoder, quarantined_decoder
 from simulation.applied import after, answered, applied, is_odd
 from simulation.asked import Asked, Position
 from simulation.commits import Passed
+from simulation.counting import Counting
 from simulation.history import CHANGES, REPLICA, RESPONSES, Change, Violation, change_of
 
 OWN: Mapping[str, System] = {log: system for system, log in CHANGES.items()}
@@ -44,10 +45,12 @@ class Witness:
     positions: dict[Position, Asked] = field(default_factory=dict)
     seen: dict[str, int] = field(default_factory=dict)
     """What the schedule has exercised, counted."""
-    passed: Passed = field(default_factory=Passed)
+    counting: Counting = field(default_factory=Counting)
+    passed: Passed = field(init=False)
     _validity: dict[Name, Validity] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.passed = Passed(self.counting)
         for p in range(self.partitions):
             for system in SYSTEMS:
                 self._validity[CHANGES[system], p] = Validity(system=system, salt=self.salt)
@@ -69,6 +72,8 @@ class Witness:
         kind = validity.feed(record)
         if kind == "data":
             self._counts(log, partition, record)
+        elif kind == "requests" and validity.requests is not None:
+            self.counting.marked(partition, validity.requests)
         elif kind == "void":
             self.count("voids")
         elif kind == "seal" and log in OWN and validity.seal is not None and validity.seal.forced:
@@ -112,15 +117,34 @@ class Witness:
 
     # ------------------------------------------------------------------ requests
     def _request(self, partition: int, record: Stored) -> None:
-        name = wire.text(record.headers, wire.ID) or wire.default_id("hal9.requests", partition, record.offset)
+        name = self.counting.name(record.headers) or self.default_id(partition, record.offset)
         asked = self.asked.get((record.key or b"", name))
         if asked is None:
             raise Violation("a request that nobody sent", record)
-        asked.positions.append((partition, record.offset))
-        self.positions[partition, record.offset] = asked
+        position = partition, self.counting.number(record.offset)
+        asked.positions.append(position)
+        self.positions[position] = asked
+
+    def default_id(self, partition: int, offset: int) -> str:
+        """What a request without an id is called here."""
+        return self.counting.default_id(partition, offset)
+
+    def made_anew(self) -> None:
+        """The topic `requests` was deleted, with what is in it, and made anew."""
+        self.counting.topic += 1
+        self.passed.made_anew()
+
+    def lost(self, asked: Asked) -> bool:
+        """Whether a request went with its topic: it was never dispatched, and lies nowhere any more."""
+        lost = not any(self.counting.there(at) or at in self.passed.first for at in asked.positions)
+        self.count("requests_lost", int(lost))
+        return lost
 
     # ------------------------------------------------------------------ changes
     def _counts(self, log: str, partition: int, record: Stored) -> None:
+        position = wire.parse_position(wire.header(record.headers, wire.POSITION))
+        if log == "dispatched" and position is not None:
+            self.counting.dispatched(*position)
         system = OWN.get(log)
         if system is not None:
             change = change_of(log, record)
@@ -168,7 +192,8 @@ class Witness:
 
     def _built(self, partition: int, chain: list[Change], change: Change) -> None:
         """Each state is the one before it, changed by the request at its position alone, in order of positions."""
-        asked = self.positions.get((partition, change.position))
+        place = self.counting.place(partition, change.position)
+        asked = self.positions.get(place)
         if asked is None or asked.key != change.key:
             raise Violation("a change of no request", change)
         last = next((c.position for c in reversed(chain) if c.position >= 0), -1)
@@ -184,7 +209,7 @@ class Witness:
                 raise Violation(f"answered {asked.status}, and yet it took effect", f"{asked}: {change}")
             asked.effect = change.header.version
         for read in self.asked.values() if asked.status is None else ():  # after `timeout` it may come at any time
-            if read.key == change.key and read.overtook(partition, change.position):
+            if read.key == change.key and read.overtook(*place):
                 raise Violation("a read overtook a change", f"{read}: {change}")
         if change.state != expected:
             raise Violation("lost or doubled update", f"{change} of {asked.operation} on {before}")
@@ -231,7 +256,7 @@ class Witness:
         if role not in ("primary", "fallback"):
             self.count(f"{role}s")
             return
-        position = wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)
+        position = self.counting.place(*(wire.parse_position(wire.header(record.headers, wire.POSITION)) or (-1, -1)))
         asked = self.positions.get(position)
         status = wire.text(record.headers, wire.STATUS)
         if asked is None:
@@ -255,7 +280,7 @@ class Witness:
         if not 0 < version <= len(chain) or applied(chain[version - 1].state) != answered(record.value):
             raise Violation("a read of what never was", f"{system}: version {version} of {asked}")
         made = [c for c in chain[version:] if c.header.origin != wire.MOVE and not c.unused]
-        missing = [c for c in made if self.passed.first[partition, c.position] < dispatched]
+        missing = [c for c in made if self.passed.first[self.counting.place(partition, c.position)] < dispatched]
         stale = wire.number(record.headers, wire.STALE_VERSIONS)
         self.count("aligned_reads" if stale is None else "fallback_reads")
         self.count("stale_reads", int(bool(stale)))
@@ -264,7 +289,7 @@ class Witness:
 
     def _answer(self, record: Stored) -> None:
         """To the user: `ok` is one effect, `timeout` at most one, `error` and `rejected` none."""
-        asked = self.asked.get((record.key or b"", wire.text(record.headers, wire.ID) or ""))
+        asked = self.asked.get((record.key or b"", self.counting.name(record.headers)))
         if asked is None:
             raise Violation("an answer to no request", record)
         status = wire.text(record.headers, wire.STATUS) or ""

@@ -52,6 +52,7 @@ COUNTED: Mapping[Value, str] = {
     "oblivion": "oblivions",
     "repeat": "repeats",
     "arrive": "calls_late",
+    "anew": "topics_made_anew",
 }
 """Actions that count as something exercised."""
 
@@ -69,7 +70,7 @@ class World:
         self.script: list[Action] = []
         route_salt = salt(MIGRATION, ROUTE_SALT)
         self.witness = Witness(route_salt, self.plan.partitions, ControlState(MIGRATION), self.plan.layers)
-        self.outsider = Outsider(self.plan.partitions)
+        self.outsider = Outsider(self.plan.partitions, self.witness.counting)
         self.logs = MemoryLogs(self._landed if trace else self._stored)
         self.compaction = Compaction(self.logs, self.plan.partitions, self.witness.passed.newest)
         self.clients = Clients(self.logs, self.witness, 100.0 if self.plan.shadow else 0.0)
@@ -102,6 +103,7 @@ class World:
             "land": self._land,
             "sink": self._sink,
             "clock": self._clock,
+            "anew": self._make_anew,
             "compact": self._compact,
             "clean": self._clean,
             "night": self._night,
@@ -136,7 +138,7 @@ class World:
             *self.instances.restarts,
             *(r for held in self.instances.runtimes.values() for r in held.restarts),
         ]:
-            why = next(word for word in ("claimed", "void", "producer") if word in reason)
+            why = next(word for word in ("claimed", "void", "producer", "anew") if word in reason)
             found[f"restarts_{why}"] = found.get(f"restarts_{why}", 0) + 1
         found["takeovers"] = self.instances.takeovers
         return found
@@ -188,6 +190,7 @@ class World:
             "answer": lambda r, size: r.answer(self.now_ms, size),
             "fold": lambda r, size: r.behind_control() and r.fold(size, self.now_ms),
             "tick": lambda r, believed: self.instances.tick(r, believed, self.now_ms),
+            "notice": lambda r: r.outlived and r.notice(self.now_ms),
             "commit": lambda r: self.instances.commit(r, self.now_ms),
             "oblivion": lambda r: r.core.forget(),
         }
@@ -231,11 +234,20 @@ class World:
         self.now_ms += ms
         return True
 
+    def _make_anew(self, forgotten: bool) -> bool:
+        """Somebody deletes the topic `requests` and makes it again; `forgotten`: what was committed of it is gone."""
+        self.logs.make_anew("requests")
+        if forgotten:
+            self.instances.forget("router", "requests")
+        self.witness.made_anew()
+        self.outsider.made_anew()
+        return True
+
     def _compact(self, log: str, partition: int, lag: int) -> bool:
         """One state log is compacted, more cruelly than a broker does it."""
         read = min(self.instances.read_by_all(log, partition), self.projectors.read_by_all(log, partition))
         return self._gone(
-            log, partition, self.compaction.take(log, partition, self.logs[log, partition].end - lag, read)
+            log, partition, self.compaction.take(log, partition, self.logs[log, partition].end - lag, read, self.now_ms)
         )
 
     def _clean(self, log: str, partition: int) -> bool:
@@ -365,6 +377,9 @@ class World:
     def _step(self, runtime: MemoryRuntime) -> bool:
         for name in runtime.acks():
             runtime.deliver_ack(name, self.now_ms)
+            return True
+        if runtime.outlived:
+            runtime.notice(self.now_ms)
             return True
         if runtime.asks:
             return runtime.answer(self.now_ms)

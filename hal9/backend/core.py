@@ -177,8 +177,9 @@ class BackendCore:
             return
         key, before = record.key, self.store.held(record.key)
         held = self.store.learn(key, change, found, record.timestamp, now_ms)
-        self.own.replicated(key, before, held, now_ms)
-        if self.store.held(key) is held:
+        newest = self.store.held(key) is held
+        self.own.replicated(key, before, held, now_ms, forgotten=record.value is None)
+        if newest:
             self.beside.replicated(key, before, held, change, now_ms)
 
     def replica_complete(self) -> bool:
@@ -237,7 +238,7 @@ class BackendCore:
 
     def _round(self, keys: Iterable[bytes], now_ms: float, known: Known | None = None) -> None:
         """Take the first request of each ready key, run them as one batch; of a handler elsewhere, what is known."""
-        tasks = [task for key in keys if (task := self._take(key)) is not None]
+        tasks = [task for key in keys if (task := self._take(key, now_ms)) is not None]
         for task in tasks:
             if task.request.traceparent is not None and task.span is None:
                 task.span, task.request.traceparent = self.tracer.begin(
@@ -288,12 +289,12 @@ class BackendCore:
         self._round(keys, now_ms, known)
         self.proceed(now_ms)
 
-    def _take(self, key: bytes) -> Task | None:
+    def _take(self, key: bytes, now_ms: float) -> Task | None:
         """The first request of a key, if it is to be executed now; it stays the first one until it is.
 
-        Cases, as in the model's `execute`: it waits for a seal; it waits for own changes to be read back; a seal voids
-        it already; it is answered from what is kept; its layer stays at flat; its answer is forgotten; its state could
-        not be mapped; it is to be executed.
+        Cases: it waits for a seal; it waits for own changes to be read back, or for the end of the replica log; a seal
+        voids it already; it is answered from what is kept; its layer stays at flat; its answer is forgotten; its state
+        could not be mapped; it is to be executed.
         """
         task = self.queues.first(key)
         request, current = task.request, self.store.held(key)
@@ -301,7 +302,9 @@ class BackendCore:
         if after and after not in self._replica_validity.seals:
             self.queues.wait_for_seal(key, after)
             return None
-        if after and current.epoch < after and current.sequence > self.own.verified:
+        unread = self.store.floor and not current.own and not self.replica_complete()
+        if unread or (after and current.epoch < after and current.sequence > self.own.verified):
+            # Unread: its deletion may be forgotten here, and lie in the replica log behind an older state of it.
             self.queues.wait_for_read_back(key)
             return None
         layer = self.layers.of(task, current)
@@ -313,19 +316,22 @@ class BackendCore:
             self.queues.pop(key)
             self._undone.pop(task.offset, None)
             return None
-        if self._answered(task, current, layer):
+        if self._answered(task, current, layer, now_ms):
             self.queues.pop(key)
             return None
         return task
 
-    def _answered(self, task: Task, current: Held, layer: str | None) -> bool:
+    def _answered(self, task: Task, current: Held, layer: str | None, now_ms: float) -> bool:
         """Whether a request is answered without being executed."""
         request, changes = task.request, task.changes
         kept = self.store.kept.get(request.position) if changes else None
         if kept is not None:
             self._answer(task, Executed(kept.status, kept.error, kept.answer, None), kept.held, kept.held.sequence)
-        elif task.route is not None and self.layers.stays(task, layer):
-            self._answer(task, MOVED, replace(current, layer=layer), self.own.sent)
+        elif layer is not None and task.route is not None and self.layers.stays(task, layer):
+            if current.forgotten:
+                self._give_up(task, current, layer, now_ms)  # flat may know nothing of a version to wait for
+            else:
+                self._answer(task, MOVED, replace(current, layer=layer), self.own.sent)
         elif changes and request.position <= current.position:
             self._answer(task, FORGOTTEN, NOTHING, self.own.sent)
         elif current.unmapped:

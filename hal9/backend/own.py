@@ -23,11 +23,15 @@ from schemas.base import System, other
 
 
 class Change(Struct, eq=False, gc=False):
-    """An own state record that was sent and not read back: a new version, or (`repair`) the present one again."""
+    """An own state record that was sent and not read back: a new version, or (`repair`) the present one again.
+
+    `forgets`: as a null value.
+    """
 
     key: bytes
     held: Held
     repair: bool = False
+    forgets: bool = False
 
 
 class OwnChanges:
@@ -84,7 +88,7 @@ class OwnChanges:
         self.sent += 1
         version = self._store.next_version(before)
         held = replace(before, version=version, epoch=epoch, sequence=self.sent, own=True)
-        held.offset, held.layer = None, layer
+        held.offset, held.layer, held.forgotten = None, layer, False
         held.shared, held.agreed, held.follows = _in_both(before), False, _gap(before, version)
         self._made(key, held, now_ms)
         self._append_kept(Change(key, held), epoch, wire.MOVE)
@@ -111,6 +115,7 @@ class OwnChanges:
                 self._put_down(change, valid, now_ms)
             elif valid:
                 self._repairs.pop(change.key, None)
+                change.held.forgotten = change.held.forgotten or change.forgets
             else:
                 self._repairs[change.key] = None
             return
@@ -131,18 +136,24 @@ class OwnChanges:
         self._store.located(held, record.offset)
         if self._store.held(key) is held:
             self._repairs.pop(key, None)
-            if held.state is None and record.value is not None:
+            held.forgotten = record.value is None
+            if held.state is None and not held.forgotten:
                 self._deleted.append((now_ms, key, held.version))
 
     # ------------------------------------------------------------------ what the replica log says
-    def replicated(self, key: bytes, before: Held, held: Held, now_ms: float) -> None:
-        """A version from the replica log: the newest one if the store holds it now instead of `before`."""
+    def replicated(self, key: bytes, before: Held, held: Held, now_ms: float, *, forgotten: bool) -> None:
+        """A version from the replica log: the newest one if the store holds it now instead of `before`.
+
+        `forgotten`: it is a null value.
+        """
         if self._store.held(key) is held:
             held.shared = before.shared or before.own
             self._repairs.pop(key, None)
+            held.forgotten = forgotten
             if held.absent and held.shared:
                 self._foreign[key] = None
             return
+        before.forgotten = before.forgotten or (forgotten and held.version == before.version)
         before.shared = before.shared or before.own
         if before.own and before.absent and held.version == before.version:
             before.agreed = True
@@ -204,18 +215,18 @@ class OwnChanges:
             self._floor = 1 << held.version.bit_length()  # so that a partition has few of them, ever
             self._store.floor = max(self._store.floor, self._floor)
             self._effects.sends.append(Send(self._log, wire.floor_key(self._floor, self._unique()), b"", []))
-        self._append_kept(Change(key, held, repair=True), self._newest(held), forget=True)
+        self._append_kept(Change(key, held, repair=True, forgets=True), self._newest(held))
 
     def _newest(self, held: Held) -> int:
         """The epoch in which a state is appended again: no seal voids it."""
         return max([held.epoch, *self._validity.seals])
 
     # ------------------------------------------------------------------ sends
-    def _append_kept(self, change: Change, epoch: int, origin: str | None = None, *, forget: bool = False) -> None:
+    def _append_kept(self, change: Change, epoch: int, origin: str | None = None) -> None:
         """A state that was not made just now, with the answer that is kept of it."""
         kept = self._store.kept.get(change.held.position)
         status, error, answer = (kept.status, kept.error, kept.answer) if kept else (None, None, None)
-        value = None if forget else envelope(change.held.state, answer)
+        value = None if change.forgets else envelope(change.held.state, answer)
         self._append(change, value, status, error, epoch, origin)
 
     def _append(

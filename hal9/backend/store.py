@@ -31,8 +31,8 @@ class Held(Struct, eq=False, gc=False):
     `sequence` is the number of the own change that made it (0: read from a log), `offset` where that lies in the own
     change log (None: not there, or not read back yet); `own` says that it came from the own change log; `unmapped`
     that there is a state, which the other system holds and which could not be mapped to one of this system. `shared`:
-    records of the key lie, or lay, in both logs of this system; `agreed`: so does this deletion. `follows`: the version
-    that it was made on, if not the one before.
+    records of the key lie, or lay, in both logs of this system; `agreed`: so does this deletion; `forgotten`: it is a
+    null value in one of them. `follows`: the version that it was made on, if not the one before.
     """
 
     version: int
@@ -47,6 +47,7 @@ class Held(Struct, eq=False, gc=False):
     """The layer that the key is owned by: the first one that it was seen in, until its deletion is forgotten."""
     shared: bool = False
     agreed: bool = False
+    forgotten: bool = False
     follows: int | None = None
 
     @property

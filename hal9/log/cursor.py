@@ -52,18 +52,23 @@ class Cursor:
         highwater: end of the log when it was last seen, -1 before.
         flying: a fetch is under way.
         waiting: records that were fetched and not taken, about; exact whenever there are none.
+        in_doubt: whether the topic is still the one that it was: nothing is fetched before that is known.
+        on_doubt: who finds that out; None: nobody tells topics of one name apart.
         on_damaged: who is told what cannot be read; None: it is taken in its place.
     """
 
     __slots__ = (
         "_fetched",
         "at",
+        "believed",
         "closed",
         "end",
         "flying",
         "highwater",
+        "in_doubt",
         "offset",
         "on_damaged",
+        "on_doubt",
         "partition",
         "position",
         "topic",
@@ -88,7 +93,8 @@ class Cursor:
         self._fetched: deque[Records] = deque()
         self.waiting = 0
         self.on_damaged: Callable[[Damaged], None] | None = None
-        self.flying = self.closed = False
+        self.on_doubt: Callable[[], None] | None = None
+        self.flying = self.closed = self.in_doubt = self.believed = False
 
     def __repr__(self) -> str:
         bound = "" if self.end is None else f" of {self.end}"
@@ -109,17 +115,30 @@ class Cursor:
 
     def due(self) -> bool:
         """Whether to fetch for it now."""
-        if self.flying or self.closed or self.waiting >= ENOUGH:
+        if self.flying or self.closed or self.in_doubt or self.waiting >= ENOUGH:
             return False
         return (self.end is None or self.offset < self.end) and self.wanted()
 
     def landed(self, fetched: Iterable[Records], highwater: int) -> None:
         """A fetch from `offset` on came back."""
-        self.highwater = highwater
+        self.highwater, self.believed = highwater, False
         for records in fetched:
             self._fetched.append(records)
             self.waiting += records.left
             self.offset = records.next_offset
+
+    def doubt(self) -> bool:
+        """The topic seems to be gone; whether somebody finds out, who has not done so just now."""
+        if self.on_doubt is None or self.believed:
+            self.believed = False
+            return False
+        self.in_doubt, self.highwater = True, _UNKNOWN  # so that nobody takes it for one who does not move
+        self.on_doubt()
+        return True
+
+    def believe(self) -> None:
+        """It is the one that it was."""
+        self.in_doubt, self.believed = False, self.in_doubt
 
     def seen(self, end: int) -> None:
         """The log ends at `end`, by another question than a fetch."""

@@ -107,6 +107,8 @@ class Effects:
     """Logs whose end offset the core wants to know; answered by `PartitionCore.end`."""
     scan: list[tuple[str, int, int]] = field(default_factory=list)
     """(log, from, to): read a range beside the normal position; answered by `PartitionCore.scanned`."""
+    rewind: list[str] = field(default_factory=list)
+    """Logs, not read yet, that are to be read from their beginning and not from where `start` said."""
     calls: list[Call] = field(default_factory=list)
     """To be answered in any order, at any time, or never if the incarnation ends."""
     notes: list[tuple[str, Mapping[str, object]]] = field(default_factory=list)
@@ -124,6 +126,9 @@ class PartitionCore(Protocol):
     """Those of `reads` this core writes under a claim: its own sends come back through `read`, in log order."""
     partition: int
     effects: Effects
+
+    # A core may have a class attribute `identified`, logs whose topic ids it is told by `identify(ids)` before `start`;
+    # when one of those topics is deleted and made anew, its incarnation ends and a new one begins.
 
     def start(self, committed: Mapping[str, Commit], now_ms: float) -> Mapping[str, int]:
         """Begin: the offset (or EARLIEST, LATEST) from which to read each of `reads`."""

@@ -31,6 +31,7 @@ from hal9.log.fetch_request import FetchRequest
 from hal9.log.log_ends import await_topics, list_offsets
 from hal9.log.patience import RESPONSE_BYTES, Patience
 from hal9.log.supervision import unbroken
+from hal9.log.topic_ids import DELETED, topic_ids
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
 
@@ -225,6 +226,9 @@ class Fetching:
         """Hand one partition's answer to its cursor; what went wrong, if anything did."""
         if cursor.closed:
             return None
+        if code in DELETED and cursor.doubt():
+            self._client.force_metadata_update()
+            return None
         if code == OffsetOutOfRangeError.errno:
             return await self._out_of_range(cursor)
         if code:
@@ -260,7 +264,15 @@ class Fetching:
         self._on_data(cursor)
         return None
 
-    # ------------------------------------------------------------------ ends
+    # ------------------------------------------------------------------ topics and ends
+    async def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Name -> id of those that exist; raises Transient."""
+        try:
+            async with asyncio.timeout(self._kafka.request_timeout_ms / 1000):
+                return await topic_ids(self._client, list(topics))
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise Transient(f"the ids of topics are not to be had: {error!r}") from error
+
     async def ends(self, partitions: Iterable[TopicPartition], *, at: int = LATEST) -> dict[TopicPartition, int]:
         """The end (or EARLIEST: the start) of each partition.
 

@@ -5,7 +5,7 @@ What a core asks for is passed on after each call; after `drop` nothing reaches 
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from aiokafka import TopicPartition
 
@@ -14,6 +14,7 @@ from hal9.log.clock import Clock
 from hal9.log.cursor import Cursor, always
 from hal9.log.effects import EARLIEST, Call, Commit, PartitionCore, Send
 from hal9.log.fetching import Fetching
+from hal9.log.keeper import Keeper
 from hal9.log.tail import Acked, Tail
 from hal9.log.watchdog import Pulse
 from hal9.telemetry.logs import logger
@@ -27,26 +28,6 @@ _log = logger("log.holding")
 
 CHUNK = 500
 """Records of one log handed to a core at once: some milliseconds of work."""
-
-
-class Keeper(Protocol):
-    """Whoever holds partitions: told what a holding needs that it cannot do itself."""
-
-    def ready(self, holding: "Holding") -> None:
-        """It may have records to take, or want others than before."""
-        ...
-
-    def ask_end(self, holding: "Holding", log: str, then: Callable[[int], None]) -> None:
-        """Find the end of a log."""
-        ...
-
-    def call(self, holding: "Holding", call: Call) -> None:
-        """Carry out a call of its core; `Holding.called` takes the answer."""
-        ...
-
-    def restart(self, holding: "Holding", reason: str) -> None:
-        """Drop it and take the partition over again."""
-        ...
 
 
 class Holding:
@@ -66,6 +47,8 @@ class Holding:
     ) -> None:
         self.core, self.partition = core, core.partition
         self.committed = dict(committed)
+        self.ids: Mapping[str, str] = {}
+        self._doubt: Callable[[], None] | None = None
         self.dropped = self.draining = False
         self._unseen: set[str] | None = None
         """Claimed logs whose end is not known yet, of a partition that is about to be gone on with."""
@@ -82,6 +65,12 @@ class Holding:
         return f"<Holding {self.core!r} {self._tails} {self._cursors}>"
 
     # ------------------------------------------------------------------ life
+    def identify(self, ids: Mapping[str, str], doubt: Callable[[], None]) -> None:
+        """The ids of topics, before `start`; `doubt` finds out whether they still are: `believe`."""
+        self.ids, self._doubt = ids, doubt
+        if identify := getattr(self.core, "identify", None):
+            identify(ids)
+
     def start(self) -> Mapping[str, int]:
         """Where the core wants to read from; nothing it sends leaves before `begin`."""
         return self.core.start(self.committed, self._clock.precise_ms())
@@ -99,6 +88,11 @@ class Holding:
         if state is not None:
             self.core.control(state, self._clock.precise_ms())
         self._drain()
+
+    def believe(self) -> None:
+        """They still are."""
+        for cursor in self._cursors.values():
+            cursor.believe()
 
     def drop(self) -> None:
         """This incarnation is over."""
@@ -244,7 +238,7 @@ class Holding:
         if effects.ask_end:
             asked, effects.ask_end = effects.ask_end, []
             for log in asked:
-                self._keeper.ask_end(self, log, self._answer(log))
+                self._keeper.ask_end(self, log, partial(self._answer, log))
         if effects.scan:
             scans, effects.scan = effects.scan, []
             for log, start, end in scans:
@@ -253,6 +247,7 @@ class Holding:
             calls, effects.calls = effects.calls, []
             for call in calls:
                 self._keeper.call(self, call)
+        self._rewind(effects.rewind)
         for event, fields in effects.notes:
             _log.info(event, partition=self.partition, **fields)
         effects.notes.clear()
@@ -261,12 +256,15 @@ class Holding:
             self._keeper.restart(self, reason)
         self._keeper.ready(self)
 
-    def _answer(self, log: str) -> Callable[[int], None]:
-        def answer(offset: int) -> None:
-            self.core.end(log, offset, self._clock.precise_ms())
-            self._drain()
+    def _rewind(self, logs: list[str]) -> None:
+        while logs:
+            log = logs.pop()
+            self._fetching.drop(self._cursors[log])
+            self._cursors[log] = self._open(log, 0, wanted=self._wanted(log))
 
-        return answer
+    def _answer(self, log: str, offset: int) -> None:
+        self.core.end(log, offset, self._clock.precise_ms())
+        self._drain()
 
     def _read_or_rest(self, log: str) -> None:
         """A claimed log is read only while its tail wants it."""
@@ -282,6 +280,7 @@ class Holding:
 
     def _open(self, log: str, start: int, *, end: int | None = None, wanted: Callable[[], bool] = always) -> Cursor:
         cursor = Cursor(self._topics.name(log), self.partition, start, end=end, wanted=wanted)
+        cursor.on_doubt = self._doubt if log in self.ids else None
         return self._fetching.open(cursor)
 
     def _wanted(self, log: str) -> Callable[[], bool]:

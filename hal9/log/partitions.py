@@ -19,7 +19,9 @@ from hal9.log.appender import Appender
 from hal9.log.clock import Clock
 from hal9.log.effects import LATEST, Commit, PartitionCore
 from hal9.log.fetching import Fetching
-from hal9.log.holding import Holding, Keeper
+from hal9.log.holding import Holding
+from hal9.log.identified import Identified
+from hal9.log.keeper import Keeper
 from hal9.log.watchdog import Watchdog
 from hal9.settings.sections import Kafka
 from hal9.telemetry.logs import logger
@@ -61,6 +63,12 @@ class Service:
         found: tuple[str, ...] = getattr(self.core_type, "intake", self.core_type.reads[:1])
         return found
 
+    @property
+    def identified(self) -> tuple[str, ...]:
+        """Logs of whose topics the cores want to know the ids."""
+        found: tuple[str, ...] = getattr(self.core_type, "identified", ())
+        return found
+
     def places(self, partition: int) -> dict[str, TopicPartition]:
         """Where a core of `partition` reads, by log."""
         return {log: TopicPartition(self.topics.name(log), partition) for log in self.core_type.reads}
@@ -72,6 +80,7 @@ class Partitions:
     def __init__(self, service: Service, fetching: Fetching, appender: Appender, clock: Clock, keeper: Keeper) -> None:
         self._service, self._keeper = service, keeper
         self._fetching, self._appender, self._clock = fetching, appender, clock
+        self.topics = Identified(fetching, service.topics, service.identified)
         self.assigned: frozenset[int] = frozenset()
         self.held: dict[int, Holding] = {}
         self.assignments = self.takeovers = self.restarts = 0
@@ -87,6 +96,11 @@ class Partitions:
 
     def __iter__(self) -> Iterator[Holding]:
         return iter(list(self.held.values()))
+
+    def trouble(self) -> list[str]:
+        """Topics that are not there, and partitions that do not serve yet."""
+        waiting = [p for p in sorted(self.assigned) if (held := self.held.get(p)) is None or not held.restored]
+        return [*self.topics.trouble(), *(f"partition {partition} is being taken over" for partition in waiting)]
 
     def assign(self, partitions: frozenset[int]) -> None:
         """These are ours now: go on with what rested, drop what went elsewhere, take over what is not held."""
@@ -168,15 +182,27 @@ class Partitions:
         _log.warning("partition_restarted", group=self._service.group, partition=partition, reason=reason)
         loop.call_later(pause, self._vacant.set)
 
+    def identify(self, ids: Mapping[str, str]) -> None:
+        """The topics are these now: what was taken over with others begins anew."""
+        for holding in self:
+            if holding.ids == ids:
+                holding.believe()
+            else:
+                self.restart(holding, "a topic was made anew")
+
     async def take_over(self) -> None:
         """Keep everything held that is assigned, until cancelled."""
+        said = ""
         while True:
             await self._vacant.wait()
             self._vacant.clear()
             try:
                 await self._occupy()
+                said = ""
             except Transient as error:
-                _log.warning("takeover_failed", group=self._service.group, error=str(error))
+                if str(error) != said:
+                    _log.warning("takeover_failed", group=self._service.group, error=str(error))
+                said = str(error)
                 await asyncio.sleep(PAUSE_S)
                 self._vacant.set()
 
@@ -189,11 +215,13 @@ class Partitions:
         places = {partition: self._service.places(partition) for partition in vacant}
         wanted = [at for logs in places.values() for at in logs.values()]
         found = await committed(self._service.kafka, self._service.group, wanted, DEADLINE_S)
+        ids = await self.topics.now()
         if generation != self._generation:
             return
         begun: list[tuple[Holding, dict[str, int]]] = []
         for partition, logs in places.items():
             holding = self._hold(partition, {log: found[at] for log, at in logs.items() if at in found})
+            holding.identify(ids, self.topics.doubt)
             begun.append((holding, dict(holding.start())))
         latest = [places[h.partition][log] for h, starts in begun for log in starts if starts[log] == LATEST]
         ends = await self._fetching.ends(latest) if latest else {}

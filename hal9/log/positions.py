@@ -121,7 +121,7 @@ class HandingOver:
                 self._kafka, self._topics.name("responses"), number, start, deadline_s=self._deadline_s
             )
             asked -= {_identity(record) for record in answers if not is_mark(record.key)}
-            found += [(name or b"?").decode("utf-8", "replace") for _, name in asked]
+            found += [(name or b"?").decode("utf-8", "replace") for _, name, _ in asked]
         return found
 
     def _partitions(self, log: str) -> list[TopicPartition]:
@@ -148,8 +148,8 @@ async def _members(admin: AIOKafkaAdminClient, group: str) -> int:
     return sum(len(described[5]) for described in response.groups)
 
 
-def _identity(record: Record) -> tuple[bytes | None, bytes | None]:
-    return record.key, wire.header(record.headers, wire.ID)
+def _identity(record: Record) -> tuple[bytes | None, bytes | None, bytes | None]:
+    return record.key, wire.header(record.headers, wire.ID), wire.header(record.headers, wire.BASE)
 
 
 @asynccontextmanager

@@ -140,10 +140,7 @@ class Runtime:
             reasons.append(f"not settled in group {self._group}")
         if not self._appender.ready:
             reasons.append("no producer")
-        for partition in sorted(self.assigned):
-            holding = self.partitions.held.get(partition)
-            if holding is None or not holding.restored:
-                reasons.append(f"partition {partition} is being taken over")
+        reasons += self.partitions.trouble()
         return reasons
 
     async def run(self) -> None:
@@ -166,6 +163,7 @@ class Runtime:
                 self._tick(),
                 self.partitions.take_over(),
                 self._ends.run(),
+                self.partitions.topics.run(self.partitions.identify),
                 self._calls.run(),
                 self._keep(),
                 self._watch_control(),
@@ -214,12 +212,12 @@ class Runtime:
 
     # ------------------------------------------------------------------ feeding
     def ready(self, holding: Holding) -> None:
-        """See `hal9.log.holding.Keeper`."""
+        """See `hal9.log.keeper.Keeper`."""
         self._ready[holding] = None
         self._work.set()
 
     def restart(self, holding: Holding, reason: str) -> None:
-        """See `hal9.log.holding.Keeper`."""
+        """See `hal9.log.keeper.Keeper`."""
         self.partitions.restart(holding, reason)
 
     def _moved(self, cursor: Cursor) -> None:
@@ -258,7 +256,7 @@ class Runtime:
             await asyncio.sleep(0)
 
     def ask_end(self, holding: Holding, log: str, then: Callable[[int], None]) -> None:
-        """See `hal9.log.holding.Keeper`."""
+        """See `hal9.log.keeper.Keeper`."""
         self._ends.ask(log, holding, then)
 
     def _unreadable(self, cursor: Cursor, damaged: Damaged) -> None:

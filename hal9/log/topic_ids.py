@@ -4,7 +4,7 @@ import base64
 from io import BytesIO
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import OffsetOutOfRangeError, UnknownTopicOrPartitionError
 from aiokafka.protocol.abstract import AbstractType
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
@@ -17,6 +17,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+DELETED = (OffsetOutOfRangeError.errno, UnknownTopicOrPartitionError.errno)
+"""What a fetch is told of a topic that was deleted, before it was made anew and after."""
 _UUID_BYTES = 16
 _API_KEY, _VERSION = 3, 12
 
@@ -102,8 +104,7 @@ class _MetadataRequest(Request[_MetadataStruct]):  # type: ignore[misc]  # the b
         return request_struct_class(topics, False, False, {})
 
 
-async def topic_ids(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, str]:
-    """Name -> id of those topics that exist."""
-    # The admin client's own way of sending, because this request is none of its methods.
-    response: Any = await admin._send_request(_MetadataRequest(names))  # noqa: SLF001
+async def topic_ids(client: Any, names: list[str]) -> dict[str, str]:
+    """Name -> id of those topics that exist, by an aiokafka client; raises its KafkaError."""
+    response = await client.send(client.get_random_node(), _MetadataRequest(names))
     return {topic[1]: topic[2] for topic in response.topics if topic[0] == 0}

@@ -18,27 +18,28 @@ from hal9.errors import Poison
 from hal9.keys import BUCKETS, bucket_of
 from hal9.log.effects import Record
 from schemas.base import System, decode, encode
-from schemas.state import Marker, Seal, marker_decoder, seal_decoder
+from schemas.state import Marker, Requests, Seal, marker_decoder, requests_decoder, seal_decoder
 from schemas.state import Spans as WireSpans
 
 _MAX_SAVED_BYTES = 1 << 20
 
-Kind = Literal["data", "claim", "marker", "seal", "floor", "void"]
+Kind = Literal["data", "claim", "marker", "requests", "seal", "floor", "void"]
 
 
 class Validity:
     """Judges the records of one partition of one claimed log, fed in offset order.
 
-    `claim` is the offset of the newest claim (-1: none). `marker` is the last valid marker (`dispatched`), `seals` the
-    epochs sealed so far, `lost` per bucket the newest sealed epoch in which `system` did not own it (change logs only),
-    `newest_lost` the newest of these, and `floor` the greatest version that a deletion which was forgotten may have had
-    (state logs).
+    `claim` is the offset of the newest claim (-1: none). `marker` is the last valid marker (`dispatched`), `requests`
+    says of which topic the requests from there on are (there too), `seals` are the epochs sealed so far. `lost` is the
+    newest sealed epoch, per bucket, in which `system` did not own it (change logs only), `newest_lost` the newest one.
+    `floor` is the greatest version that a deletion which was forgotten may have had (state logs).
     """
 
     def __init__(self, *, system: System | None = None, salt: str = "") -> None:
         self._system, self._salt = system, salt
         self.claim = -1
         self.marker: Marker | None = None
+        self.requests: Requests | None = None
         self.epoch = 0
         self.seals: dict[int, int] = {}
         self.seal: Seal | None = None
@@ -94,6 +95,8 @@ class Validity:
             # Whoever wrote it: one that is too high costs numbers, nothing else.
             self.floor = max(self.floor, int(key.removeprefix(wire.FLOOR).partition(b"/")[0]))
             return "floor"
+        if key.startswith(wire.REQUESTS):
+            return self._counting(record)
         return "void"
 
     def _sealing(self, record: Record) -> Kind:
@@ -125,6 +128,13 @@ class Validity:
         self.marker, self.epoch = marker, marker.route.epoch
         return "marker"
 
+    def _counting(self, record: Record) -> Kind:
+        term = wire.number(record.headers, wire.TERM)
+        if term is None or term < self.claim:
+            return "void"
+        self.requests = decode(requests_decoder, record.value)
+        return "requests"
+
     def saved(self, position: int) -> str:
         """What a reader that starts at `position` must know, as text for `restore` (rides in commit metadata).
 
@@ -136,7 +146,7 @@ class Validity:
 
     def _save(self) -> str:
         seals = sorted(self.seals) if self._system is not None else []
-        saved = _Saved(claim=self.claim, marker=self.marker, seals=seals, lost=self.lost.wire())
+        saved = _Saved(claim=self.claim, marker=self.marker, seals=seals, lost=self.lost.wire(), requests=self.requests)
         return b85encode(zlib.compress(encode(saved), 9)).decode()
 
     def restore(self, saved: str) -> None:
@@ -154,7 +164,7 @@ class Validity:
                 Spans.of(state.marker.moved)
         except ValueError as error:
             raise Poison("bad-metadata", str(error)) from error
-        self.claim, self.marker = state.claim, state.marker
+        self.claim, self.marker, self.requests = state.claim, state.marker, state.requests
         self.epoch = state.marker.route.epoch if state.marker else 0
         self.seals = dict.fromkeys(state.seals, -1)
         self.lost = lost
@@ -167,6 +177,7 @@ class _Saved(Struct, frozen=True, omit_defaults=True):
     marker: Marker | None = None
     seals: list[int] = []
     lost: WireSpans = WireSpans(bounds=[BUCKETS], epochs=[0])
+    requests: Requests | None = None
 
 
 _saved_decoder = msgspec.msgpack.Decoder(_Saved)

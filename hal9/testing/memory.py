@@ -71,6 +71,10 @@ class MemoryLog:
         """What is left of the offsets start <= o < until."""
         return [record for record in self._records[max(0, start) : until] if record is not None]
 
+    def empty(self) -> None:
+        """The topic was deleted and made anew."""
+        self._records = []
+
     def compact(self, until: int) -> list[int]:
         """Keep, of the offsets below `until`, the newest record of each key; the offsets that went."""
         seen: set[bytes | None] = set()
@@ -101,6 +105,7 @@ class MemoryLogs:
     def __init__(self, landed: Landed | None = None) -> None:
         self._logs: dict[Name, MemoryLog] = {}
         self._landed = landed
+        self._renewals: dict[str, int] = {}
 
     def __getitem__(self, name: Name) -> MemoryLog:
         found = self._logs.get(name)
@@ -110,6 +115,17 @@ class MemoryLogs:
 
     def __iter__(self) -> Iterator[MemoryLog]:
         return iter(self._logs.values())
+
+    def topic_id(self, topic: str) -> str:
+        """What a broker calls a topic beside its name: another id each time it was made."""
+        return f"{topic}#{self._renewals.get(topic, 0)}"
+
+    def make_anew(self, topic: str) -> None:
+        """Delete a topic with all that is in it, and make one of the same name."""
+        self._renewals[topic] = self._renewals.get(topic, 0) + 1
+        for (name, _), log in self._logs.items():
+            if name == topic:
+                log.empty()
 
 
 @dataclass(slots=True)

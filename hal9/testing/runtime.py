@@ -42,6 +42,8 @@ class _Incarnation:
     ends: list[str] = field(default_factory=list)
     scans: deque[tuple[str, int, int]] = field(default_factory=deque)
     calls: deque[Call] = field(default_factory=deque)
+    ids: dict[str, str] = field(default_factory=dict)
+    """Of the topics that the core wants to tell from those of the same name before and after."""
 
 
 class MemoryRuntime:
@@ -104,6 +106,9 @@ class MemoryRuntime:
         number = self._now.number + 1 if self._now else 1
         core = self._make_core(f"{self.name}.{number}")
         self._now = held = _Incarnation(number, core)
+        held.ids = {log: self._logs.topic_id(log) for log in getattr(core, "identified", ())}
+        if identify := getattr(core, "identify", None):
+            identify(held.ids)
         starts = core.start(dict(self._group.committed), now_ms)
         if set(starts) != set(core.reads):
             raise ValueError(f"{core!r} starts at {sorted(starts)} and reads {sorted(core.reads)}")
@@ -128,14 +133,19 @@ class MemoryRuntime:
         for send in effects.sends:
             name = self._name(send.log, send.partition)
             self.outgoing.setdefault(name, deque()).append((send, held.number))
+        for log in effects.rewind:
+            held.positions[log] = 0
         held.ends.extend(effects.ask_end)
         held.scans.extend(effects.scan)
         held.calls.extend(effects.calls)
         reason, effects.restart = effects.restart, None
         effects.sends, effects.ask_end, effects.scan, effects.calls = [], [], [], []
-        effects.notes = []
-        if reason is None:
-            return
+        effects.notes, effects.rewind = [], []
+        if reason is not None:
+            self._end(reason, now_ms)
+
+    def _end(self, reason: str, now_ms: int) -> None:
+        """This incarnation is over; the next one begins, if the partition is still this instance's."""
         self._trace(f"-- {self.name} {'takes over again' if self.current else 'stops'}: {reason}")
         self.restarts.append(reason)
         if self.current:
@@ -158,6 +168,19 @@ class MemoryRuntime:
         else:
             self.alive = False
         return lost
+
+    @property
+    def outlived(self) -> bool:
+        """Whether a topic that the core tells by its id was made anew since it began."""
+        return any(map(self._anew, self._held.ids))
+
+    def _anew(self, log: str) -> bool:
+        known = self._held.ids.get(log)
+        return known is not None and known != self._logs.topic_id(log)
+
+    def notice(self, now_ms: int) -> None:
+        """It hears that a topic was made anew: a new incarnation."""
+        self._end("a topic was made anew", now_ms)
 
     def land(self, name: Name, now_ms: int) -> None:
         """The oldest send to one log is stored; its acknowledgement is on its way back."""
@@ -210,7 +233,8 @@ class MemoryRuntime:
         held, logs, partition = self._held, self._logs, self.partition
         wants, ready = held.core.wants, []
         for log, offset in held.positions.items():
-            if offset < logs[log, partition].end and wants(log):
+            # Nobody reads a topic by the offsets of the one before it: the runtime notices first.
+            if offset < logs[log, partition].end and wants(log) and not self._anew(log):
                 ready.append(log)
         for log, tail in held.tails.items():
             if tail.next < logs[log, partition].end and (

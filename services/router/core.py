@@ -29,6 +29,7 @@ from services.router.keybook import Key, KeyBook
 from services.router.ledger import Ledger
 from services.router.load import Load
 from services.router.misplaced import Moved, Moves
+from services.router.numbering import Numbering
 from services.router.passed import Passed
 from services.router.reading import Extra, Reading
 from services.router.returned import Returned
@@ -47,6 +48,7 @@ class RouterCore:
 
     reads: ClassVar[tuple[str, ...]] = ("requests", "dispatched", *RESPONSES)
     claimed: ClassVar[tuple[str, ...]] = ("dispatched",)
+    identified: ClassVar[tuple[str, ...]] = ("requests",)
 
     def __init__(self, partition: int, config: RouterConfig, tracer: Tracer | None = None) -> None:
         self.partition, self.config, self.tracer = partition, config, tracer or NoTracer()
@@ -69,6 +71,7 @@ class RouterCore:
         self.shadowing = Shadowing(self._gate)
         self.load = Load(config.protection.policy.load, config.protection.budget)
         self.keys = KeyBook(config.migration, partition, config.partitions, config.remembered_ms)
+        self.numbering = Numbering()
         self.validity = Validity()
         self._claim = b""
         self._control: ControlState | None = None
@@ -98,6 +101,10 @@ class RouterCore:
         return sum(map(len, self.queues.values()))
 
     # ------------------------------------------------------------------ taking over
+    def identify(self, ids: Mapping[str, str]) -> None:
+        """The ids of the topics in `identified`, as they are now; before `start`."""
+        self.numbering.topic = ids["requests"]
+
     def start(self, committed: Mapping[str, Commit], now_ms: float) -> Mapping[str, int]:  # noqa: ARG002  the protocol's
         """Claim `dispatched`; read it from the restore point."""
         positions = self.succession.start(committed)
@@ -111,7 +118,7 @@ class RouterCore:
     def wants(self, log: str) -> bool:
         """Requests and responses once it serves; requests not while too many are under way (they wait in the log)."""
         if log == "requests":
-            return self.phase == "serve" and self.load.takes(len(self.ledger.unacked))
+            return self.phase == "serve" and self.numbering.read_back and self.load.takes(len(self.ledger.unacked))
         return self.phase == "serve"
 
     def read(self, log: str, records: Sequence[Record], now_ms: float) -> None:
@@ -130,7 +137,7 @@ class RouterCore:
             system = RESPONSES[log]
             for record in records:
                 self._response(system, record, now_ms)
-        self.positions[log] = records[-1].offset + 1
+        self.positions[log] = records[-1].offset + 1 + (self.numbering.base if log == "requests" else 0)
 
     def end(self, log: str, offset: int, now_ms: float) -> None:  # noqa: ARG002  the protocol's
         """The end of `responses` when the claim was read: read up to there, then serve."""
@@ -143,8 +150,22 @@ class RouterCore:
     def serve(self, now_ms: float) -> None:
         """What predecessors left is known."""
         self.phase = "serve"
+        self._count_on()
         if self._control is not None:
             self.control(self._control, now_ms)
+
+    def _count_on(self) -> None:
+        """Which positions the requests of the topic as it is now have."""
+        numbering, assumed = self.numbering, self.numbering.offset
+        mark = numbering.decide(self.validity.requests)
+        if numbering.offset != assumed:
+            self.effects.rewind.append("requests")
+        self.positions["requests"] = numbering.base + max(numbering.offset, 0)
+        if mark is not None:
+            key = wire.REQUESTS + mark.topic.encode()
+            self._send("dispatched", key, encode(mark), [(wire.TERM, b"%d" % self.term)])
+        if numbering.anew:
+            self.effects.notes.append(("requests_made_anew", {"topic_id": numbering.topic, "base": numbering.base}))
 
     def _table(self) -> Iterator[bytes | None]:
         """The keys of all requests in flight and waiting."""
@@ -171,6 +192,8 @@ class RouterCore:
             else:
                 self.handover.adopt(self.validity.marker)
                 self.handover.mark_away(self.in_flight.values())
+        elif kind == "requests":
+            self.numbering.back(self.validity.requests if self.phase == "serve" else None)
         elif kind == "data":
             if self.phase == "claim":
                 self.succession.dispatched(record, now_ms)
@@ -212,16 +235,17 @@ class RouterCore:
 
     # ------------------------------------------------------------------ requests
     def _request(self, record: Record, now_ms: float) -> None:
-        position = record.offset
+        config, base = self.config, self.numbering.base
+        position = base + record.offset
         if position in self.ledger.entries:
             return
         key = record.key
-        request = wire.parse_request(record, self.config.requests_topic, self.partition, now_ms, self.config.limits)
+        request = wire.parse_request(record, config.requests_topic, self.partition, now_ms, config.limits, base)
         known = self.keys.seen(key)
         if known is None:
             key, known = self.admission.unseen(key, request)
         entry = Entry(position, key, known, request, record.value, now_ms, self.answers_next, request.rejected)
-        identity = Identity(key, request.id)
+        identity = Identity(key, request.id, request.base)
         first = self.identities.first(identity)
         if first is not None and first.position != position:
             self.admission.repeat(entry, first, now_ms)
@@ -380,7 +404,7 @@ class RouterCore:
         self.load.bytes += len(value or b"") - len(entry.value or b"")
         entry.answered, entry.value = True, None
         self.ledger.unacked[entry.position] = entry
-        self.identities.answer(Identity(entry.key, entry.request.id), told, value, now_ms)
+        self.identities.answer(Identity(entry.key, entry.request.id, entry.request.base), told, value, now_ms)
         self._send("responses", entry.key, value, headers.identified(entry.request, told), entry)
         if entry.span is not None:
             self.tracer.end(entry.span, status)
@@ -469,7 +493,9 @@ class RouterCore:
             return {}
         passed = self.passed.at({log: self.positions[log] for log in RESPONSES})
         waiting = [entry for queue in self.queues.values() for entry in queue]
-        found = {"requests": Commit(self.ledger.requests(self.positions["requests"], waiting))}
+        found = {}
+        if self.numbering.read_back:
+            found["requests"] = self.numbering.commit(self.ledger.requests(self.positions["requests"], waiting))
         for log, system in RESPONSES.items():
             offset = self.moves.held(log, self.ledger.responses(system, min(passed[log], self.positions[log])))
             found[log] = Commit(self.returned.first(system, offset, self.ledger.unacked))

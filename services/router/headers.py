@@ -21,10 +21,16 @@ def fixed(request: wire.Request) -> Headers:
         (wire.ID, request.id.encode()),
         (wire.OPERATION, request.operation.encode()),
         (wire.DEADLINE, b"%d" % request.deadline_ms),
+        *_counted(request),
     ]
     if request.traceparent is not None:
         headers.append((wire.TRACEPARENT, request.traceparent))
     return headers
+
+
+def _counted(request: wire.Request) -> Headers:
+    """What a default id alone does not say."""
+    return [(wire.BASE, b"%d" % request.base)] if request.base else []
 
 
 def of_user(record: Record) -> Headers:
@@ -48,6 +54,8 @@ def of_dispatch(entry: Entry, known: Key, owner: System, partition: int, after_s
         headers.append((wire.TRACEPARENT, request.traceparent))
     if request.passed_on:
         headers += request.passed_on
+    if request.base:
+        headers += _counted(request)
     if known.layer is not None:
         headers += wire.layer_headers(known.layer, known.layer_version)
     if entry.shadow is not None:
@@ -120,7 +128,7 @@ def of_answer(entry: Entry, status: str, error: str | None) -> Sequence[tuple[st
 
 def identified(request: wire.Request, told: Sequence[tuple[str, bytes]]) -> Headers:
     """The headers of an answer: the id comes first."""
-    return [(wire.ID, request.id.encode()), *told]
+    return [(wire.ID, request.id.encode()), *_counted(request), *told]
 
 
 def same_trace(given: bytes | None, taken: bytes | None) -> bool:

@@ -11,10 +11,14 @@ from hal9.log.effects import Headers
 
 
 class Identity(Struct, frozen=True, gc=False):
-    """An id of a key. One is kept for each request of a minute, so it is nothing that the garbage collector visits."""
+    """An id of a key. One is kept for each request of a minute, so it is nothing that the garbage collector visits.
+
+    `base` tells default ids apart that two topics `requests`, one after the other, gave.
+    """
 
     key: bytes | None
     name: str
+    base: int = 0
 
 
 class Known(Struct, eq=False, gc=False):

@@ -22,6 +22,7 @@ from services.router.identities import Identities, Identity
 from services.router.keybook import KeyBook
 from services.router.ledger import Ledger
 from services.router.load import Load
+from services.router.numbering import Numbering
 
 
 class Partition(Protocol):
@@ -37,6 +38,7 @@ class Partition(Protocol):
     identities: Identities
     load: Load
     keys: KeyBook
+    numbering: Numbering
     validity: Validity
 
     def admit(self, entry: Entry, now_ms: float) -> None:
@@ -81,6 +83,7 @@ class Succession:
             core.handover.adopt(core.validity.marker)
         positions = {log: committed.get(log, Commit(EARLIEST)).offset for log in core.reads}
         positions["dispatched"] = restore.offset
+        positions["requests"] = core.numbering.start(committed)
         return positions
 
     # ------------------------------------------------------------------ what was dispatched
@@ -119,10 +122,11 @@ class Succession:
             traceparent=found.traceparent,
             passed_on=headers.of_user(record),
             rejected=found.rejected,
+            base=found.base,
         )
         known = core.keys.of(key) if key is not None and key_error(key) is None else None
         entry = Entry(found.position, key, known, request, record.value, now_ms, core.answers_next, found.rejected)
-        core.identities.see(Identity(key, found.id), found.position, now_ms)
+        core.identities.see(Identity(key, found.id, found.base), found.position, now_ms)
         if found.rejected is None:
             core.admit(entry, now_ms)
             core.in_flight[found.position] = entry
@@ -157,8 +161,9 @@ class Succession:
         for record in records:
             name = wire.text(record.headers, wire.ID)
             if name is not None:
-                told = [h for h in record.headers if h[0] != wire.ID]
-                self._of.identities.answer(Identity(record.key, name), told, record.value, now_ms)
+                told = [h for h in record.headers if h[0] not in (wire.ID, wire.BASE)]
+                identity = Identity(record.key, name, wire.number(record.headers, wire.BASE) or 0)
+                self._of.identities.answer(identity, told, record.value, now_ms)
         self._of.answers_next = max(self._of.answers_next, next_offset)
         if next_offset >= self._answers_end:
             self._serve(now_ms)
@@ -195,5 +200,5 @@ class Succession:
                 entry.known = core.keys.of(entry.key)
 
     def _answered(self, entry: Entry) -> bool:
-        known = self._of.identities.first(Identity(entry.key, entry.request.id))
+        known = self._of.identities.first(Identity(entry.key, entry.request.id, entry.request.base))
         return known is not None and known.told is not None

@@ -23,6 +23,7 @@ INDEX: list[dict[str, Any]] = json.loads((HERE / "golden" / "index.json").read_t
 DECODERS: dict[type, msgspec.msgpack.Decoder[Any]] = {
     state.Marker: state.marker_decoder,
     state.Claim: msgspec.msgpack.Decoder(state.Claim),
+    state.Requests: state.requests_decoder,
     state.Seal: state.seal_decoder,
     state.Envelope: state.envelope_decoder,
     reports.Divergence: reports.divergence_decoder,

@@ -296,3 +296,8 @@ async def test_nothing_is_given_back_while_a_request_that_was_dispatched_has_no_
             await handing.release("new")
         await producer.send_and_wait(topics.name("responses"), b"", key=b"n", headers=[("id", b"r0")])
         assert await handing.release("new") == [Position(0, 2, 0)]
+        # The same default id, of a topic made anew: the answer was another request's.
+        again = [("id", b"r0"), ("term", b"%d" % claim.offset), ("base", b"1000")]
+        await producer.send_and_wait(topics.name("dispatched"), b"", key=b"n", headers=again)
+        with pytest.raises(Refused, match=r"1 requests are under way \(r0\)"):
+            await handing.release("new")

@@ -266,14 +266,14 @@ def test_a_commit_waits_for_the_acknowledged_response_and_for_the_seal_of_a_mark
     stage.held.add("responses.flat")
     stage.ask(KEY, "mut", b"x", name="one")
     stage.run()
-    assert core.commits()["dispatched"].offset == 1
+    assert core.commits()["dispatched"].offset == 2
     stage.held = {"neurons.changes"}
     stage.route(50)
     stage.run()
-    assert core.commits()["dispatched"].offset == 2
+    assert core.commits()["dispatched"].offset == 3
     stage.held.clear()
     stage.run()
-    assert core.commits()["dispatched"].offset == 3
+    assert core.commits()["dispatched"].offset == 4
 
 
 def test_a_deletion_is_a_nil_state_first_and_a_null_value_when_its_answer_is_old() -> None:
@@ -283,6 +283,9 @@ def test_a_deletion_is_a_nil_state_first_and_a_null_value_when_its_answer_is_old
     stage.run()
     assert [record.value is None for record in stage.records("neurons.changes")] == [False, False]
     stage.pass_time(75_000).pass_time(1_000)
+    assert len(stage.records("neurons.changes")) == 2, "a successor would read its request again"
+    stage.runtimes[-1].commit()
+    stage.pass_time(1_000)
     last = stage.records("neurons.changes")[-1]
     assert (last.value, headers(last)["version"]) == (None, "2")
 

@@ -22,7 +22,7 @@ FOUND: dict[str, tuple[Schedule, list[Action]]] = {
             ("ask", "i7", b"k2", 0, "del", 71, False, False),
             ("repeat", "i7", 2),
             ("land", "router-1/0", "dispatched", 0),
-            ("clock", 70),
+            ("clock", 69),
         ],
     ),
     "a commit passed a change whose cold original was still on its way to the replica": (
@@ -534,8 +534,19 @@ FOUND: dict[str, tuple[Schedule, list[Action]]] = {
 }
 
 
+def after_the_mark(script: list[Action]) -> list[Action]:
+    """With the mark of the requests' topic, which is newer than these scripts: written by who serves first, at once."""
+    first = next((at for at, action in enumerate(script) if action[0] == "answer" and "router" in str(action[1])), None)
+    if first is None:
+        return script
+    router = str(script[first][1])
+    acknowledged: Action = ("ack", router, "dispatched", 0, False)  # the claim's may be on its way, too
+    served: list[Action] = [("land", router, "dispatched", 0), acknowledged, acknowledged]
+    return [*script[: first + 1], *served, *script[first + 1 :]]
+
+
 @pytest.mark.parametrize("what", FOUND)
 def test_what_broke_a_promise_once_breaks_it_no_more(what: str) -> None:
     plan, script = FOUND[what]
-    promise, world = broken(lambda: World(0, plan=plan), script)
+    promise, world = broken(lambda: World(0, plan=plan), after_the_mark(script))
     assert promise is None, "\n".join(world.trace or [promise or ""])

@@ -51,10 +51,12 @@ def test_the_schedules_reach_what_they_are_meant_to_reach() -> None:
         "answers_fallback",
         "moved_back",
         "given_up",
+        "topics_made_anew",
+        "requests_lost",
     )
     assert all(seen[what] for what in wanted), seen
     assert all(seen[f"answers_{status}"] for status in ("ok", "error", "rejected", "timeout", "repeated")), seen
-    assert all(seen[f"restarts_{why}"] for why in ("claimed", "void", "producer")), seen
+    assert all(seen[f"restarts_{why}"] for why in ("claimed", "void", "producer", "anew")), seen
 
 
 @pytest.mark.parametrize("name", RULES)

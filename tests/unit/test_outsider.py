@@ -228,7 +228,7 @@ def test_a_request_without_an_id_has_that_of_its_place_also_where_it_is_moved() 
     play.answer(name, "ok", "a")
     play.perform("> r read; < r ok a")
     play.outsider.check()
-    assert [one.id for _, operations in play.outsider.histories() for one in operations] == [name, "r"]
+    assert [one.id for _, operations in play.outsider.histories() for one in operations] == [f"{name}@0", "r"]
 
 
 def test_other_logs_are_none_of_its_business() -> None:

@@ -256,3 +256,12 @@ def test_a_core_that_asks_for_it_is_restarted_and_fed_no_further(rig: Rig) -> No
     assert not rig.holding.pump()
     assert rig.keeper.restarted == ["somebody else claimed"]
     assert rig.fetching.cursors == {}
+
+
+def test_a_log_is_read_from_its_beginning_when_its_core_finds_out_that_it_is_another_one(rig: Rig) -> None:
+    rig.request(0, 1)
+    before = rig.fetching.cursors["requests"]
+    rig.core.effects.rewind.append("requests")
+    rig.holding.tick()
+    assert (before.closed, rig.fetching.cursors["requests"].position) == (True, 0)
+    assert rig.core.effects.rewind == []
