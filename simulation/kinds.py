@@ -224,6 +224,8 @@ def _everything(rng: Chance, drawn: Schedule) -> Schedule:
         remote=True,
         trouble=rng.choice((0, 5)),
         anew=rng.choice((0, 0.002)),
+        nights=rng.choice((0, 0.004)),
+        deletions=rng.choice((0, 0.2)),
         decisions=MIXED,
     )
 
