@@ -106,13 +106,19 @@ ANSWER = (
     _BASE,
 )
 STATE = (
-    Header("version", "1, 2, 3, ... per neuron, over both systems", DECIMAL, required=True),
+    Header(
+        "version",
+        "1, 2, 3, ... per neuron, over both systems; higher once deletions were forgotten",
+        DECIMAL,
+        required=True,
+    ),
     Header("position", "partition and offset on `requests` of the request that caused it", POSITION),
     Header("epoch", "version of the route", DECIMAL, required=True),
     Header("term", "offset of the writer's claim", DECIMAL, required=True),
     Header("origin", "whose doing it is", "flat|hierarchical|load|move", required=True),
-    Header("answer-status", "how the request ended", "ok|error"),
+    Header("answer-status", "how the request ended; `timeout`: its handler was not reached", "ok|error|timeout"),
     Header("answer-error", "a short code, when not ok"),
+    Header("follows", "version that it was made on, if not the one before: a key that lives again", DECIMAL),
     Header("unmapped", "replica logs: why there is no state, the other system's could not be mapped; a short code"),
     _LAYER[0],
 )

@@ -65,10 +65,6 @@ class Beside:
         self.reads = Reads(self.freshness, partition.replica_complete)
         self.twins = TwinQueue()
 
-    def __len__(self) -> int:
-        """Reads that wait: no shadow and no twin holds back what is read of `dispatched`."""
-        return len(self.reads)
-
     # ------------------------------------------------------------------ what happens beside which they run
     def dispatched(self, record: Record, key: bytes, request: wire.Dispatched, changes: bool, now_ms: float) -> None:
         """A change, or what is to be shadowed, was dispatched to its owner, be it this system or the other one."""
@@ -203,8 +199,15 @@ class Beside:
 
     # ------------------------------------------------------------------ reads
     def read(self, read: Read, now_ms: float) -> None:
-        """A read was dispatched to this system, which need not be the owner of its key."""
-        self._read(self.reads.add(read), now_ms)
+        """A read was dispatched to this system, which need not be the owner of its key.
+
+        One too many is refused, and asked of its owner. That nothing more of `dispatched` is read while so many wait
+        would not do: the change that they wait for may lie there.
+        """
+        if len(self.reads) >= self._of.config.backlog:
+            self._of.outbox.add(answer(read, UNREACHED, self._of.own.sent, now_ms))
+        else:
+            self._read(self.reads.add(read), now_ms)
 
     def _read(self, found: Iterable[Read], now_ms: float) -> None:
         runnable: list[Read] = []

@@ -112,7 +112,7 @@ class BackendCore:
 
     def wants(self, log: str) -> bool:
         """Once it serves; no requests while too many wait."""
-        if log == "dispatched" and len(self.queues) + len(self.outbox) + len(self.beside) >= self.config.backlog:
+        if log == "dispatched" and len(self.queues) + len(self.outbox) >= self.config.backlog:
             return False
         return self.phase == "serve"
 

@@ -61,6 +61,7 @@ def test_state_logs_are_compacted_with_their_recent_tail_complete() -> None:
     assert compacted == {"neurons.changes", "neurons.replica", "units.changes", "units.replica", "status"}
     for log in compacted - {"status"}:
         assert int(topics.config(log)["min.compaction.lag.ms"]) == DAY_MS
+        assert topics.config(log)["message.timestamp.type"] == "LogAppendTime", "the lag counts by the broker's clock"
     assert topics.config("requests")["message.timestamp.type"] == "LogAppendTime"
     assert topics.config("control")["retention.ms"] == "-1"
 
