@@ -108,7 +108,7 @@ ANSWER = (
 STATE = (
     Header(
         "version",
-        "1, 2, 3, ... per neuron, over both systems; higher once deletions were forgotten",
+        "1, 2, 3, ... per neuron, over both systems (docs/hand-over.md: deletions)",
         DECIMAL,
         required=True,
     ),

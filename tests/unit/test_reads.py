@@ -1,5 +1,6 @@
 """Reads beside the owner of their key: fallback, and by operation."""
 
+from dataclasses import replace
 from typing import cast
 
 import pytest
@@ -412,9 +413,21 @@ def test_reads_that_nobody_waits_for_are_given_up() -> None:
     scene.held.add("units.replica")
     scene.request("mut", "two").request("read", "look")
     core = cast("BackendCore", scene.held_by("hierarchical").core)
-    assert (len(core.beside), core.idle()) == (1, True)
+    assert (len(core.beside.reads), core.idle()) == (1, True)
     scene.pass_time(DEADLINE_MS)
-    assert len(core.beside) == 0
+    assert len(core.beside.reads) == 0
+
+
+def test_one_read_too_many_is_asked_of_its_owner_and_what_it_waits_for_is_read_on() -> None:
+    scene = Scene().request("mut", "one")
+    scene.serve_by(HIERARCHICAL)
+    core = cast("BackendCore", scene.held_by("hierarchical").core)
+    core.config = replace(core.config, backlog=1)
+    scene.held.add("units.replica")
+    scene.request("mut", "two").request("read", "look").request("read", "again")
+    assert len(core.beside.reads) == 1
+    assert core.wants("dispatched")
+    assert scene.shown("again") == ["one", "two"], "by its owner"
 
 
 def test_a_system_refuses_what_may_change_its_state_and_what_it_never_held() -> None:
