@@ -211,12 +211,13 @@ class Director:
     def _pass(self) -> Iterator[Action]:
         """A router forgets the layers of its keys; a paused instance goes on."""
         rng = self._rng
-        routers = [name for name in self._instances.runtimes if name.startswith("router")]
-        if self._plan.oblivion and routers and rng.hit(self._plan.oblivion):
-            yield ("oblivion", rng.choice(routers))
-        for instance in list(self._instances.named.values()):
-            if instance.paused and rng.hit(0.02):
-                yield ("resume", instance.name)
+        if self._plan.oblivion and rng.hit(self._plan.oblivion):
+            routers = [name for name in self._instances.runtimes if name.startswith("router")]
+            if routers:
+                yield ("oblivion", rng.choice(routers))
+        for name in [name for name, instance in self._instances.named.items() if instance.paused]:
+            if rng.hit(0.02):
+                yield ("resume", name)
 
     def _befall(self, service: str) -> Iterator[Action]:
         """A crash, a zombie, a lost producer or a clean stop of one instance."""

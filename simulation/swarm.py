@@ -95,7 +95,7 @@ def deep(rng: Chance, drawn: Schedule) -> Schedule:
     keys = keys_of(partitions, 1)
     return replace(
         swarm(rng, drawn),
-        steps=rng.randint(800, 1600),
+        steps=rng.randint(600, 1200),
         requests=rng.randint(20, 40),
         epochs=rng.randint(6, 16),
         partitions=partitions,

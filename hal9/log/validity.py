@@ -7,7 +7,7 @@ DESIGN sections 2 and 7; `model/model.py` class Val is its executable reference.
 
 import zlib
 from base64 import b85decode, b85encode
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -46,7 +46,7 @@ class Validity:
         self.lost = Spans()
         self.newest_lost = 0
         self.floor = 0
-        self._saved: list[tuple[int, str]] = [(0, "")]
+        self._saved: list[tuple[int, _Known | str]] = [(0, "")]
 
     def __repr__(self) -> str:
         return f"Validity(claim={self.claim}, epoch={self.epoch}, seals={sorted(self.seals)})"
@@ -66,7 +66,7 @@ class Validity:
             except (Poison, ValueError):
                 return "void"
             if kind != "void":
-                self._saved.append((record.offset + 1, self._save()))
+                self._saved.append((record.offset + 1, self._known()))
             return kind
         term = wire.number(record.headers, wire.TERM)
         if term is None or term < self.claim:
@@ -142,12 +142,15 @@ class Validity:
         """
         while len(self._saved) > 1 and self._saved[1][0] <= position:
             del self._saved[0]
-        return self._saved[0][1]
+        at, known = self._saved[0]
+        if not isinstance(known, str):
+            known = known.text()
+            self._saved[0] = (at, known)
+        return known
 
-    def _save(self) -> str:
+    def _known(self) -> "_Known":
         seals = sorted(self.seals) if self._system is not None else []
-        saved = _Saved(claim=self.claim, marker=self.marker, seals=seals, lost=self.lost.wire(), requests=self.requests)
-        return b85encode(zlib.compress(encode(saved), 9)).decode()
+        return _Known(self.claim, self.marker, seals, self.lost, self.requests)
 
     def restore(self, saved: str) -> None:
         """Continue where `saved` was taken; Poison if it is not such a text. Empty: from the start of the log."""
@@ -170,6 +173,23 @@ class Validity:
         self.lost = lost
         self.newest_lost = self.lost.newest()
         self._saved = [(0, saved)]
+
+
+class _Known(NamedTuple):
+    """What was known behind a mark. Most of it is never asked for, and to pack it costs more than to read a record."""
+
+    claim: int
+    marker: Marker | None
+    seals: list[int]
+    lost: Spans
+    requests: Requests | None
+
+    def text(self) -> str:
+        """As it rides in commit metadata."""
+        saved = _Saved(
+            claim=self.claim, marker=self.marker, seals=self.seals, lost=self.lost.wire(), requests=self.requests
+        )
+        return b85encode(zlib.compress(encode(saved), 9)).decode()
 
 
 class _Saved(Struct, frozen=True, omit_defaults=True):

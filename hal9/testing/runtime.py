@@ -237,9 +237,8 @@ class MemoryRuntime:
             if offset < logs[log, partition].end and wants(log) and not self._anew(log):
                 ready.append(log)
         for log, tail in held.tails.items():
-            if tail.next < logs[log, partition].end and (
-                tail.next <= tail.goal or tail.restoring or not self._on_its_way((log, partition))
-            ):
+            end = logs[log, partition].end
+            if tail.next < end and (tail.next <= tail.goal or tail.restoring or not self._on_its_way((log, partition))):
                 ready.append(log)
         return ready
 
