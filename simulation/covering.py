@@ -5,7 +5,6 @@ Measured are the modules of the product that decide, as far as the simulation im
 
 import json
 import multiprocessing
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -16,15 +15,13 @@ from coverage import Coverage, CoverageData
 
 from simulation import branches, pairs
 from simulation.branches import Function, Module
+from simulation.deciding import imported
 from simulation.pairs import Pair
 from simulation.rules import without
 from simulation.search import CHUNK, Search, one
 from simulation.unreached import UNREACHED
 
 ROOT = Path(__file__).resolve().parent.parent
-DECIDING = ("services.", "hal9.backend.", "hal9.log.", "hal9.control.reducer", "hal9.control.route")
-"""Where whatever the simulation imports decides. Their shells it does not import; the rest of `hal9.control` it does,
-which is what people type and see."""
 ENOUGH = 10_000
 """Schedules of all kinds after which a branch without a reason counts against the run: some are one in thousands."""
 
@@ -51,17 +48,8 @@ class Covered:
             self.ways.setdefault(file, set()).update(ways)
 
 
-def deciding() -> dict[str, str]:
-    """By its file, each module that is measured."""
-    return {
-        module.__file__: name
-        for name, module in sorted(sys.modules.items())
-        if name.startswith(DECIDING) and module.__file__ is not None
-    }
-
-
 def _measure() -> Coverage:
-    return Coverage(branch=True, data_file=None, config_file=False, include=list(deciding()), messages=False)
+    return Coverage(branch=True, data_file=None, config_file=False, include=list(imported()), messages=False)
 
 
 def _covered(work: tuple[Search, range]) -> Covered:
@@ -98,12 +86,12 @@ def _pieces(search: Search, seeds: range, jobs: int) -> Iterator[Covered]:
 
 
 def _sources() -> list[bytes]:
-    return [Path(file).read_bytes() for file in deciding()]
+    return [Path(file).read_bytes() for file in imported()]
 
 
 def modules(covered: Covered) -> Iterator[Module]:
     """Every module that is measured, with the branches of its functions."""
-    names, measure = deciding(), _measure()
+    names, measure = imported(), _measure()
     data = CoverageData(no_disk=True)
     data.add_arcs({file: covered.ways.get(file, set()) for file in names})
     measure.get_data().update(data)

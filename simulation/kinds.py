@@ -166,6 +166,7 @@ def _forgetful(rng: Chance, drawn: Schedule) -> Schedule:
         requests=rng.randint(15, 30),
         oblivion=rng.choice((0.05, 0.2)),
         fault=rng.choice((0.02, 0.05)),
+        cascade=0.2,
         bad=0,
         short=0,
         lag=None,

@@ -394,7 +394,7 @@ def _id_window(patch: Patch) -> None:
     patch(Ledger, "dispatched", long_ago)
 
 
-@_rule("proven-responses", "forced")
+@_rule("proven-responses", "swarm")
 def _proven_responses(patch: Patch) -> None:
     """Responses are passed over for good only once an own record, sent later, was read back."""
 

@@ -13,6 +13,9 @@ from simulation.world import World
 
 CHUNK = 25
 """Seeds per piece of work of a process."""
+_BEGINNING_S = 1_767_225_600
+_PER_SECOND = 1_000
+"""More seeds than are played in a second: so two searches never have the same ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,11 @@ class Piece:
     seeds: int
     violations: list[tuple[int, str]]
     exercised: Counter[str]
+
+
+def fresh(now_s: float) -> int:
+    """The first seed of a search that begins now: nobody has tuned anything to what follows it."""
+    return int(now_s - _BEGINNING_S) * _PER_SECOND
 
 
 def one(seed: int, *, kind: str | None = None, trace: bool = False) -> tuple[str | None, World]:
