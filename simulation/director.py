@@ -174,7 +174,7 @@ class Director:
         """Something befalls a service; for a while the next thing may befall the same one."""
         rng, plan = self._rng, self._plan
         if rng.hit(plan.fault):
-            yield from self._befall(rng.choice(SERVICES))
+            yield from self._befall(rng.choice(plan.victims))
         elif plan.cascade and self._alarm:
             self._alarm -= 1
             if rng.hit(plan.cascade):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from schemas.base import FLAT, HIERARCHICAL
+from simulation.cast import SERVICES
 from simulation.chance import Chance
 from simulation.schedule import KEYS, MIXED, Schedule, keys_of
 from simulation.swarm import deep, swarm
@@ -166,7 +167,9 @@ def _forgetful(rng: Chance, drawn: Schedule) -> Schedule:
         requests=rng.randint(15, 30),
         oblivion=rng.choice((0.05, 0.2)),
         fault=rng.choice((0.02, 0.05)),
-        cascade=0.2,
+        cascade=rng.choice((0, 0.2)),
+        victims=rng.choice((SERVICES, ("router",))),
+        fates=rng.choice(((35, 45, 10, 10), (1, 0, 0, 0))),
         bad=0,
         short=0,
         lag=None,

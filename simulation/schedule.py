@@ -11,7 +11,7 @@ from typing import Literal
 from hal9.control.reducer import ROUTE_SALT, salt
 from hal9.keys import BUCKETS, bucket_of, partition_of
 from schemas.base import System
-from simulation.cast import MIGRATION
+from simulation.cast import MIGRATION, SERVICES
 
 KEYS = (b"a0", b"a1", b"c0")
 """Neuron ids: by the route salt of migration `hal9` in the lower, the upper and the lower half of the buckets."""
@@ -43,12 +43,14 @@ class Schedule:
     """Steps before the migrator is started for the first time: what was written by then is cold."""
     fates: tuple[int, int, int, int] = (35, 45, 10, 10)
     """Weights of what befalls an instance: a crash, a life as a zombie, a lost producer, a clean stop."""
+    victims: tuple[str, ...] = SERVICES
+    """Whom it befalls, one of these each time."""
     cascade: float = 0.0
     """Probability that the next thing befalls the same service, per step of the `director.ALARM` steps after one."""
     nights: float = 0.0
     """Probability that time leaps by minutes: Kafka compacts, deletions are forgotten."""
-    slow: System | None = None
-    """A system whose records take long to land."""
+    slow: str | None = None
+    """A service whose records take long to land."""
     dead: System | None = None
     """A system that never comes back once the drain begins."""
     shadow: bool = False

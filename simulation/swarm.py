@@ -7,7 +7,7 @@ show (Groce et al., "Swarm Testing", ISSTA 2012).
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from schemas.base import FLAT, HIERARCHICAL
+from simulation.cast import SERVICES
 from simulation.chance import Chance
 from simulation.schedule import MIXED, Decision, Schedule, keys_of
 
@@ -75,6 +75,7 @@ def _faults(rng: Chance, draw: Draw) -> dict[str, Any]:
     return {
         "fault": draw.some(0.004, 0.012, 0.03, 0.06),
         "fates": (*(rng.choice((0, 1, 4)) for _ in range(3)), 1),
+        "victims": draw.some(SERVICES, *((service,) for service in SERVICES)),
         "cascade": draw.some(0, 0.1, 0.3),
         "rebalance": draw.some(0, 0.004, 0.012, 0.03),
         "force": draw.some(0, 0.1, 0.5),
@@ -82,7 +83,7 @@ def _faults(rng: Chance, draw: Draw) -> dict[str, Any]:
         "nights": draw.some(0, 0.004, 0.015),
         "jump": draw.some(0, 0.005, 0.02),
         "warm_up": draw.some(0, 100),
-        "slow": draw.some(None, FLAT, HIERARCHICAL),
+        "slow": draw.some(None, *SERVICES),
         "flaky": draw.some(0, 0.1, 0.3),
         "amnesia": draw.some(0, 0.005, 0.02),
         "anew": draw.some(0, 0.002, 0.006) if rng.hit(0.3) else 0,
