@@ -39,14 +39,21 @@ class Projectors:
     witness: Witness
     redis: MemoryRedis = field(default_factory=MemoryRedis)
     readers: dict[tuple[str, str, int], Reader] = field(default_factory=dict)
+    used: bool = False
+    """Whether there was ever one."""
     late: list[tuple[Reader, Batch]] = field(default_factory=list)
     """Calls that their senders gave up, and that may arrive all the same."""
 
     def start(self, name: str, partition: int) -> bool:
         """A projector takes a partition, whoever else holds it."""
+        self.used = True
         for log in LOGS:
             self.readers[name, log, partition] = Reader(log, partition)
         return True
+
+    def staffed(self, partition: int) -> bool:
+        """Whether somebody projects a partition."""
+        return any(place[2] == partition for place in self.readers)
 
     def end(self, name: str) -> bool:
         """A projector is gone; what it has called may arrive."""
@@ -140,7 +147,7 @@ class Projectors:
 
     def read_by_all(self, log: str, partition: int) -> int:
         """Up to where a log of units is projected for good: nothing that Redis may forget has passed it."""
-        if log not in LOGS or not self.readers:
+        if log not in LOGS or not self.used:
             return 1 << 62
         return self._position(log, partition) if self.redis.safe and not self.late else 0
 

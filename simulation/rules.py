@@ -11,6 +11,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from hal9 import wire
+from hal9.backend.asking import GIVEN_UP
 from hal9.backend.core import MOVED, BackendCore
 from hal9.backend.freshness import Freshness
 from hal9.backend.layers import Layers
@@ -18,7 +19,7 @@ from hal9.backend.own import OwnChanges
 from hal9.backend.queues import Queues, Task
 from hal9.backend.reads import Read
 from hal9.backend.responses import Outbox, Response
-from hal9.backend.store import Held, Store
+from hal9.backend.store import NOTHING, Held, Store
 from hal9.control.route import Route, Spans
 from hal9.log.effects import Commit, Record
 from hal9.log.validity import Kind, Validity
@@ -184,6 +185,16 @@ def _kept_answers(patch: Patch) -> None:
     patch(BackendCore, "_take", forgetful)
 
 
+@_rule("given-up-recorded", "swarm")
+def _given_up_recorded(patch: Patch) -> None:
+    """A change that could not be asked of its handler until its deadline is a version: a zombie's is void."""
+
+    def unrecorded(self: BackendCore, task: Task, _now_ms: float) -> None:
+        self._answer(task, GIVEN_UP, NOTHING, self.own.sent)
+
+    patch(BackendCore, "_unreached", unrecorded)
+
+
 @_rule("repair", "nights")
 def _repair(patch: Patch) -> None:
     """A state is appended again when a void record lies after it."""
@@ -334,6 +345,12 @@ def _layer_taken_over(patch: Patch) -> None:
 def _layer_header(patch: Patch) -> None:
     """A change is judged by the layer that it names."""
     patch(Validity, "_layer", lambda *_: None)
+
+
+@_rule("layer-learnt", "forgetful")
+def _layer_learnt(patch: Patch) -> None:
+    """A successor knows the layer of each request in flight, whatever its key book forgot while it took over."""
+    patch(Succession, "_learn", lambda _: None)
 
 
 @_rule("aligned-reads", "reads")
@@ -554,6 +571,40 @@ def _deletion_agreed(patch: Patch) -> None:
         before.shared = held.shared = False
 
     patch(OwnChanges, "replicated", alone)
+
+
+@_rule("forgotten-committed", "swarm")
+def _forgotten_committed(patch: Patch) -> None:
+    """A deletion is forgotten when its request is committed: nobody executes that again."""
+    expire = OwnChanges.expire
+    patch(OwnChanges, "expire", lambda self, before_ms, read, _committed: expire(self, before_ms, read, 1 << 60))
+
+
+@_rule("forgotten-given-back", "rebirth")
+def _forgotten_given_back(patch: Patch) -> None:
+    """A key whose deletion was forgotten is given back with a version of its own, which flat can wait for."""
+    answered = BackendCore._answered
+
+    def as_it_was(self: BackendCore, task: Task, current: Held, layer: str | None, now_ms: float) -> bool:
+        current.forgotten = False
+        return answered(self, task, current, layer, now_ms)
+
+    patch(BackendCore, "_answered", as_it_was)
+
+
+@_rule("replica-read", "rebirth")
+def _replica_read(patch: Patch) -> None:
+    """What has no own record waits until the replica log was read, once deletions were forgotten."""
+    take = BackendCore._take
+
+    def at_once(self: BackendCore, key: bytes, now_ms: float) -> Task | None:
+        floor, self.store.floor = self.store.floor, 0
+        try:
+            return take(self, key, now_ms)
+        finally:
+            self.store.floor = floor
+
+    patch(BackendCore, "_take", at_once)
 
 
 @_rule("layers-forgotten", "rebirth")

@@ -288,6 +288,8 @@ class World:
                 begun = service != "migrator" or self._following
                 if begun and self.instances.holder((service, partition)) is None:
                     self.instances.assign(service, partition, f"{service}-1", self.now_ms)
+            if self.plan.redis and not self.projectors.staffed(partition):
+                self.projectors.start("projector-1", partition)
 
     def _settle(self) -> None:
         """Everybody who is awake goes on until nothing moves."""
