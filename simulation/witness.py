@@ -160,7 +160,7 @@ class Witness:
         version = change.header.version
         if version <= len(chain):
             first = chain[version - 1]
-            if first.position != change.position or first.state != change.state:
+            if not _of_one(first, change) or first.state != change.state:
                 raise Violation("two changes with one version count", f"{first} / {change}")
             self.count("repairs")
             return
@@ -242,7 +242,7 @@ class Witness:
             raise Violation("a copy of what does not count", change)
         original = chain[version - 1]
         unmapped = change.header.unmapped is not None and change.state is None and is_odd(original.state)
-        if (original.state != change.state and not unmapped) or original.position != change.position:
+        if (original.state != change.state and not unmapped) or not _of_one(original, change):
             raise Violation("a copy differs from its original", f"{change} / {original}")
 
     # ------------------------------------------------------------------ answers
@@ -353,3 +353,11 @@ def _hung(divergence: Divergence) -> bool:
     """Whether they differ in that one handler did not answer in time."""
     shown = [side for field in divergence.fields for side in (field.flat, field.hierarchical)]
     return divergence.kind == "status" and "error: handler-timeout" in shown
+
+
+def _of_one(first: Change, again: Change) -> bool:
+    """Whether two records of a version are of one request, as far as the first one knows of any.
+
+    A life that begins anew may know none; who puts its deletion down remembers one of the life before.
+    """
+    return first.position in (again.position, -1)
