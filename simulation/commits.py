@@ -39,6 +39,7 @@ class Dispatch:
     aligned: bool = False
     landed: int = 0
     """How many records had landed anywhere before it."""
+    at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ class Passed:
     """Newest per position."""
     first: dict["Position", int] = field(default_factory=dict)
     """Where each position was dispatched first."""
+    first_ms: dict["Position", int] = field(default_factory=dict)
+    """And when."""
     beside: dict[tuple[System, "Position", int | None], int] = field(default_factory=dict)
     """Where a read was first dispatched to a system that is not its owner: in this epoch, or (None) as a fallback."""
     fallbacks: dict["Position", tuple[Name, int]] = field(default_factory=dict)
@@ -118,6 +121,7 @@ class Passed:
 
     def _dispatched(self, found: Dispatch) -> None:
         self.first.setdefault(found.position, found.offset)
+        self.first_ms.setdefault(found.position, found.at_ms)
         if found.primary is not None and (found.fallback or found.aligned):
             epoch = None if found.fallback else found.epoch
             self.beside.setdefault((found.primary, found.position, epoch), found.offset)
@@ -171,7 +175,8 @@ def _dispatch(record: Stored, counting: "Counting", landed: int = 0) -> Dispatch
     epoch = wire.number(record.headers, wire.EPOCH) or 0
     fallback, aligned = (wire.header(record.headers, name) == b"1" for name in (wire.FALLBACK, wire.ALIGNED))
     system = NAMED[primary] if primary else None
-    return Dispatch(record.offset, position, epoch, system, record.key or b"", fallback, aligned, landed)
+    key = record.key or b""
+    return Dispatch(record.offset, position, epoch, system, key, fallback, aligned, landed, record.timestamp)
 
 
 def _request(case: Case) -> bool:

@@ -203,9 +203,12 @@ class Instances:
                 instance = self.named[name.partition("/")[0]]
                 instance.runtimes = [held for held in instance.runtimes if held is not runtime]
 
-    def _vacate(self, instance: Instance, successor: str, now_ms: int) -> None:
-        """Its partitions go to `successor`."""
-        held = [place for place, runtime in self.holders.items() if runtime in instance.runtimes]
+    def _held_by(self, instance: Instance) -> list[Place]:
+        """The partitions that the group gives to an instance."""
+        return [place for place, runtime in self.holders.items() if runtime in instance.runtimes]
+
+    def _vacate(self, instance: Instance, held: list[Place], successor: str, now_ms: int) -> None:
+        """The partitions that it held go to `successor`."""
         instance.joined = False
         for service, partition in held:
             self.assign(service, partition, successor, now_ms)
@@ -217,8 +220,9 @@ class Instances:
         instance = self._instance(name)
         if instance is None:
             return False
+        held = self._held_by(instance)
         self.kill(instance, share)
-        self._vacate(instance, successor, now_ms)
+        self._vacate(instance, held, successor, now_ms)
         return True
 
     def kill(self, instance: Instance, share: float) -> None:
@@ -235,7 +239,7 @@ class Instances:
         if instance is None or not instance.joined:
             return False
         self.pause(instance, paused=paused)
-        self._vacate(instance, successor, now_ms)
+        self._vacate(instance, self._held_by(instance), successor, now_ms)
         return True
 
     def pause(self, instance: Instance, *, paused: bool) -> None:
@@ -273,7 +277,7 @@ class Instances:
         for runtime in instance.runtimes:
             self.commit(runtime, now_ms)
             runtime.crash()
-        self._vacate(instance, successor, now_ms)
+        self._vacate(instance, self._held_by(instance), successor, now_ms)
         return True
 
     def rebalance(self, service: str, partition: int, to: str, how: str, now_ms: int) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from hal9 import wire
+from hal9.backend.freshness import HELD_MS
 from hal9.control.reducer import ControlState, fold
 from hal9.keys import bucket_of
 from hal9.log.effects import Commit
@@ -281,12 +282,20 @@ class Witness:
         if not 0 < version <= len(chain) or applied(chain[version - 1].state) != answered(record.value):
             raise Violation("a read of what never was", f"{system}: version {version} of {asked}")
         made = [c for c in chain[version:] if c.header.origin != wire.MOVE and not c.unused]
-        missing = [c for c in made if self.passed.first[self.counting.place(partition, c.position)] < dispatched]
+        missing = [c for c in made if self._missed(self.counting.place(partition, c.position), dispatched, record)]
         stale = wire.number(record.headers, wire.STALE_VERSIONS)
         self.count("aligned_reads" if stale is None else "fallback_reads")
         self.count("stale_reads", int(bool(stale)))
         if len(missing) > (stale or 0):
             raise Violation("more is missing than a read says", f"{system}: {stale} of {missing}, {asked}")
+
+    def _missed(self, change: Position, dispatched: int, record: Stored) -> bool:
+        """Whether a read that was dispatched there must say that it does not show this change.
+
+        One that was asked for a minute before is over by its deadline, done or not: nobody is told of it any more.
+        """
+        recent = record.timestamp < self.passed.first_ms[change] + HELD_MS
+        return recent and self.passed.first[change] < dispatched
 
     def _answer(self, record: Stored) -> None:
         """To the user: `ok` is one effect, `timeout` at most one, `error` and `rejected` none."""
