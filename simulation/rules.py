@@ -53,14 +53,16 @@ class Rule:
     says: str
     kind: str
     remove: Callable[[Patch], None]
+    rare: bool = False
+    """Whether chance needs thousands of schedules to miss it: a script does, in `tests/unit/test_found_rules.py`."""
 
 
 RULES: dict[str, Rule] = {}
 
 
-def _rule(name: str, kind: str) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
+def _rule(name: str, kind: str, *, rare: bool = False) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     def add(remove: Callable[[Patch], None]) -> Callable[[Patch], None]:
-        RULES[name] = Rule(remove.__doc__ or "", kind, remove)
+        RULES[name] = Rule(remove.__doc__ or "", kind, remove, rare)
         return remove
 
     return add
@@ -335,7 +337,7 @@ def _layer_gone(patch: Patch) -> None:
     patch(Layers, "voided", of_none)
 
 
-@_rule("layer-taken-over", "forgetful")
+@_rule("layer-taken-over", "forgetful", rare=True)
 def _layer_taken_over(patch: Patch) -> None:
     """A successor that learns the layer of a key waits for what a predecessor asked hierarchical for."""
     patch(Handover, "taken_over", lambda *_: None)
@@ -347,7 +349,7 @@ def _layer_header(patch: Patch) -> None:
     patch(Validity, "_layer", lambda *_: None)
 
 
-@_rule("layer-learnt", "forgetful")
+@_rule("layer-learnt", "forgetful", rare=True)
 def _layer_learnt(patch: Patch) -> None:
     """A successor knows the layer of each request in flight, whatever its key book forgot while it took over."""
     patch(Succession, "_learn", lambda _: None)
@@ -580,7 +582,7 @@ def _forgotten_committed(patch: Patch) -> None:
     patch(OwnChanges, "expire", lambda self, before_ms, read, _committed: expire(self, before_ms, read, 1 << 60))
 
 
-@_rule("forgotten-given-back", "rebirth")
+@_rule("forgotten-given-back", "rebirth", rare=True)
 def _forgotten_given_back(patch: Patch) -> None:
     """A key whose deletion was forgotten is given back with a version of its own, which flat can wait for."""
     answered = BackendCore._answered
@@ -592,7 +594,7 @@ def _forgotten_given_back(patch: Patch) -> None:
     patch(BackendCore, "_answered", as_it_was)
 
 
-@_rule("replica-read", "rebirth")
+@_rule("replica-read", "rebirth", rare=True)
 def _replica_read(patch: Patch) -> None:
     """What has no own record waits until the replica log was read, once deletions were forgotten."""
     take = BackendCore._take
