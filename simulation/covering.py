@@ -15,7 +15,7 @@ from coverage import Coverage, CoverageData
 
 from simulation import branches, pairs
 from simulation.branches import Function, Module
-from simulation.deciding import imported
+from simulation.deciding import sources
 from simulation.pairs import Pair
 from simulation.rules import without
 from simulation.search import CHUNK, Search, one
@@ -49,7 +49,7 @@ class Covered:
 
 
 def _measure() -> Coverage:
-    return Coverage(branch=True, data_file=None, config_file=False, include=list(imported()), messages=False)
+    return Coverage(branch=True, data_file=None, config_file=False, include=list(sources()), messages=False)
 
 
 def _covered(work: tuple[Search, range]) -> Covered:
@@ -86,12 +86,12 @@ def _pieces(search: Search, seeds: range, jobs: int) -> Iterator[Covered]:
 
 
 def _sources() -> list[bytes]:
-    return [Path(file).read_bytes() for file in imported()]
+    return [Path(file).read_bytes() for file in sources()]
 
 
 def modules(covered: Covered) -> Iterator[Module]:
     """Every module that is measured, with the branches of its functions."""
-    names, measure = imported(), _measure()
+    names, measure = sources(), _measure()
     data = CoverageData(no_disk=True)
     data.add_arcs({file: covered.ways.get(file, set()) for file in names})
     measure.get_data().update(data)

@@ -10,7 +10,7 @@ import pytest
 from simulation import branches, pairs
 from simulation.branches import Function, Module, heads, judged
 from simulation.covering import ROOT, cover, modules, report
-from simulation.deciding import alone, imported
+from simulation.deciding import names, sources
 from simulation.director import Action
 from simulation.kinds import KINDS
 from simulation.search import Search, one
@@ -84,8 +84,8 @@ def test_the_text_of_a_line_alone_is_the_line() -> None:
 
 # ---------------------------------------------------------------------- measuring
 def test_what_decides_is_measured_and_no_shell() -> None:
-    names = set(alone()[:-1])
-    assert names >= {
+    measured = set(names())
+    assert measured >= {
         "services.router.core",
         "services.migrator.core",
         "services.migrator.projection",
@@ -94,7 +94,7 @@ def test_what_decides_is_measured_and_no_shell() -> None:
         "hal9.control.reducer",
         "hal9.control.route",
     }
-    assert not [name for name in names if name.endswith((".app", "__main__", ".remote", ".projector"))]
+    assert not [name for name in measured if name.endswith((".app", "__main__", ".remote", ".projector"))]
 
 
 def test_a_run_is_measured_alike_by_one_process_and_by_two() -> None:
@@ -122,9 +122,9 @@ def test_a_short_run_fails_by_stale_reasons_alone_or_by_code_that_changed_meanwh
 
 
 def test_every_reason_is_of_a_line_that_exists_and_names_tests_that_exist() -> None:
-    sources = {name: Path(file).read_text() for file, name in imported().items()}
+    texts_of = {name: heads(Path(file).read_text()).texts() for file, name in sources().items()}
     for name, known in UNREACHED.items():
-        texts = heads(sources[name]).texts()
+        texts = texts_of[name]
         assert set(known) <= texts, f"{name}: {set(known) - texts}"
         for why in known.values():
             assert all((ROOT / file).exists() for file in re.findall(r"tests/[\w/]+\.py", why)), why
