@@ -498,7 +498,7 @@ def _default_ids(patch: Patch) -> None:
         patch(Identities, name, by_name(getattr(Identities, name)))
 
 
-@_rule("base-read-back", "anew")
+@_rule("base-read-back", "anew", rare=True)
 def _base_read_back(patch: Patch) -> None:
     """A topic is read only when what its positions count from was read back."""
     decide = Numbering.decide
@@ -556,13 +556,13 @@ def _version_floor(patch: Patch) -> None:
     patch(Store, "next_version", lambda _self, held: held.version + 1)
 
 
-@_rule("floor-copied", "rebirth")
+@_rule("floor-copied", "rebirth", rare=True)
 def _floor_copied(patch: Patch) -> None:
     """The other system hears of a floor of versions before the deletion that it stands for is forgotten there."""
     patch(MigratorCore, "_copy_floor", lambda *_: None)
 
 
-@_rule("deletion-agreed", "rebirth")
+@_rule("deletion-agreed", "rebirth", rare=True)
 def _deletion_agreed(patch: Patch) -> None:
     """A deletion of a key that both systems had is put down by both before either forgets it."""
     replicated = OwnChanges.replicated

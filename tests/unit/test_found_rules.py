@@ -227,6 +227,58 @@ FOUND: dict[str, tuple[Schedule, list[Action]]] = {
             ("feed", "hierarchical-2/0", "units.replica", 1),
         ],
     ),
+    # Hierarchical begins a life of a key anew, and knows no floor.
+    "floor-copied": (
+        QUIET,
+        [
+            ("assign", "migrator", 0, "migrator-1"),
+            ("ask", "i0", b"a0", 0, "del", None, False, False),
+            ("night", 80000),
+            ("night", 80000),
+            ("route", 50.0),
+            ("night", 320000),
+            ("rollback",),
+            ("clean", "units.replica", 0),
+            ("night", 320000),
+            ("clean", "units.replica", 0),
+            ("route", 100.0),
+            ("ask", "i5", b"a0", 0, "del", None, False, True),
+            ("cut", "hierarchical-2", True, "hierarchical-3"),
+        ],
+    ),
+    # A deletion is forgotten in one log, and the state from before lies in the other.
+    "deletion-agreed": (
+        replace(QUIET, lag=0, layers=True),
+        [
+            ("assign", "migrator", 0, "migrator-1"),
+            ("route", 100.0),
+            ("ask", "i1", b"a0", 0, "mut", None, False, False),
+            ("flag", "held=reflexive,tactical"),
+            ("night", 61000),
+            ("ask", "i21", b"a0", 0, "del", None, False, False),
+            ("flag", "held=reflexive"),
+            ("night", 320000),
+            ("crash", "hierarchical-3", 0.5029219227664536, "hierarchical-4"),
+            ("night", 130000),
+            ("crash", "migrator-2", 0.020034024841572684, "migrator-3"),
+            ("night", 80000),
+        ],
+    ),
+    # A router reads a topic made anew before anybody can know that it is another one.
+    "base-read-back": (
+        replace(QUIET, partitions=2),
+        [
+            ("assign", "router", 1, "router-1"),
+            ("land", "router-1/1", "dispatched", 1),
+            ("feed", "router-1/1", "dispatched", 5),
+            ("answer", "router-1/1", 50),
+            ("ask", "i5", b"k3", 1, "mut", None, False, True),
+            ("feed", "router-1/1", "requests", 2),
+            ("rebalance", "router", 1, "router-2", "drained"),
+            ("land", "router-2/1", "dispatched", 1),
+            ("anew", False),
+        ],
+    ),
 }
 """By rule."""
 
