@@ -57,7 +57,12 @@ def _nights(rng: Chance, drawn: Schedule) -> Schedule:
 
 def _rebirth(rng: Chance, drawn: Schedule) -> Schedule:
     return replace(
-        _nights(rng, drawn), keys=KEYS[:1], deletions=0.5, lag=rng.choice((None, 0, 20)), layers=rng.hit(0.4)
+        _nights(rng, drawn),
+        keys=KEYS[:1],
+        deletions=0.5,
+        lag=rng.choice((None, 0, 20)),
+        layers=rng.hit(0.4),
+        small=rng.hit(0.3),
     )
 
 

@@ -575,7 +575,7 @@ def _deletion_agreed(patch: Patch) -> None:
     patch(OwnChanges, "replicated", alone)
 
 
-@_rule("forgotten-committed", "swarm")
+@_rule("forgotten-committed", "rebirth")
 def _forgotten_committed(patch: Patch) -> None:
     """A deletion is forgotten when its request is committed: nobody executes that again."""
     expire = OwnChanges.expire
