@@ -310,6 +310,18 @@ def _given_back_commit(patch: Patch) -> None:
     patch(Returned, "first", lambda _self, _system, offset, _unacked: offset)
 
 
+@_rule("returned-anew", "reads", rare=True)
+def _returned_anew(patch: Patch) -> None:
+    """A refusal is passed in a commit when a record sent after it was read back, not one that was on its way before."""
+    add = Returned.add
+
+    def of_none_before(self: Returned, entry: Entry, system: System, offset: int) -> None:
+        add(self, entry, system, offset)
+        self._before.clear()
+
+    patch(Returned, "add", of_none_before)
+
+
 @_rule("layer-version", "layers")
 def _layer_version(patch: Patch) -> None:
     """Flat goes on with a key that was given back from the version in which it was given up."""

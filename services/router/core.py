@@ -213,14 +213,17 @@ class RouterCore:
             if isinstance(entry, Extra):
                 entry.entry.sending -= 1
                 self.passed.read_back()
+                if self.returned:
+                    self.returned.read_back(entry.entry, again=False)
                 if entry.entry.rejected is not None:
                     self._refuse(entry.entry, now_ms)
             return
         entry.sending -= 1
         self.passed.read_back()
         self.ledger.dispatched(entry, record.offset, now_ms)
-        if self.returned and self.in_flight.get(entry.position) is entry and entry.course is not Course.ELSEWHERE:
-            self.returned.read_back(entry)
+        if self.returned:
+            there = self.in_flight.get(entry.position) is entry and entry.course is not Course.ELSEWHERE
+            self.returned.read_back(entry, again=there)
         if entry.shadow is not None:
             entry.dispatched_ms = now_ms
         if entry.rejected is not None:
@@ -230,7 +233,7 @@ class RouterCore:
         """Answer what was rejected, once all that was sent of it was read back, the rejection last."""
         if not (entry.answered or entry.sending):
             self.load.rejecting -= 1
-            self.returned.read_back(entry)
+            self.returned.read_back(entry, again=True)
             self.reply(entry, status_of(entry.rejected), None, entry.rejected, now_ms)
 
     # ------------------------------------------------------------------ requests

@@ -12,6 +12,8 @@ class Returned:
 
     def __init__(self) -> None:
         self._held: dict[int, list[tuple[System, int, Entry]]] = {}
+        self._before: dict[int, int] = {}
+        """Per position: records of the request that were on their way when it was given back. None is the new one."""
 
     def __bool__(self) -> bool:
         return bool(self._held)
@@ -19,15 +21,24 @@ class Returned:
     def add(self, entry: Entry, system: System, offset: int) -> None:
         """A request was given back by the response of `system` at `offset`."""
         self._held.setdefault(entry.position, []).append((system, offset, entry))
+        self._before[entry.position] = entry.sending
 
-    def read_back(self, entry: Entry) -> None:
-        """A dispatch of `entry`, in flight again, was read back: the new one, if none other is on its way."""
-        if not entry.sending:
+    def read_back(self, entry: Entry, *, again: bool) -> None:
+        """A record of `entry` was read back; `again`: it is in flight, at whom it was asked of last.
+
+        A system may answer before the router has read back what it asked: that record is none of a new dispatch.
+        """
+        before = self._before.get(entry.position, 0)
+        if before:
+            self._before[entry.position] = before - 1
+        elif again and not entry.sending:
             self._held.pop(entry.position, None)
+            self._before.pop(entry.position, None)
 
     def first(self, system: System, next_offset: int, unacked: dict[int, Entry]) -> int:
         """What may be committed of the responses of a system."""
         done = [position for position, held in self._held.items() if held[0][2].answered and position not in unacked]
         for position in done:
             del self._held[position]
+            self._before.pop(position, None)
         return min([next_offset, *(at for held in self._held.values() for by, at, _ in held if by == system)])
