@@ -1,4 +1,4 @@
-"""What a commit may pass: nothing that a successor, which begins there, would have needed (DESIGN section 7).
+"""What a commit may pass: nothing that a successor, which begins there, would have needed.
 
 Everything is judged from the logs, when a commit is stored: each record between the last commit and this one must have
 led to what its reader owes for it.

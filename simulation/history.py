@@ -17,7 +17,7 @@ STATE_LOGS = (*CHANGES.values(), *REPLICA.values())
 
 
 class Violation(Hal9Error):
-    """The logs, or a live core, contradict what DESIGN section 7 promises.
+    """The logs, or a live core, contradict what docs/hand-over.md promises.
 
     Attributes:
         promise: the one that was broken, in words that are the same whatever the details.

@@ -187,7 +187,7 @@ def _kept_answers(patch: Patch) -> None:
     patch(BackendCore, "_take", forgetful)
 
 
-@_rule("given-up-recorded", "swarm")
+@_rule("given-up-recorded", "elsewhere", rare=True)
 def _given_up_recorded(patch: Patch) -> None:
     """A change that could not be asked of its handler until its deadline is a version: a zombie's is void."""
 

@@ -1,10 +1,10 @@
 """A seeded world of a few partitions: real cores over in-memory logs, and everything that can go wrong between them.
 
-The schedules are those of the protocol's model (`World` there): every step of every instance, every append and every
-acknowledgement is one action that chance picks, among crashes, zombies, late appends, rebalances, repeated ids,
-deadlines, forced seals, compaction and changes of the route. Each record is judged as it lands. At the end all faults
-stop, everything runs until nothing moves, and what must hold at rest is checked. One seed is one schedule: the same
-always; and the script of its actions, whole or in part, is a schedule that needs no chance (`replay`).
+Every step of every instance, every append and every acknowledgement is one action that chance picks, among crashes,
+zombies, late appends, rebalances, repeated ids, deadlines, forced seals, compaction, nights and changes of the route.
+Each record is judged as it lands. At the end all faults stop, everything runs until nothing moves, and what must hold
+at rest is checked. One seed is one schedule: the same always; and the script of its actions, whole or in part, is a
+schedule that needs no chance (`replay`).
 """
 
 from collections.abc import Callable, Iterable, Mapping

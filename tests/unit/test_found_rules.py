@@ -329,6 +329,20 @@ FOUND: dict[str, tuple[Schedule, list[Action]]] = {
             ("commit", "router-1/0"),
         ],
     ),
+    # An instance that was replaced gives up what its successor executed, and reads on.
+    "given-up-recorded": (
+        replace(QUIET, remote=True, trouble=2),
+        [
+            ("ask", "i5", b"a0", 0, "mut", 343, False, False),
+            ("ask", "i6", b"a0", 0, "cond", 156, False, False),
+            ("night", 80000),
+            ("cut", "flat-19", True, "flat-20"),
+            ("ask", "i7", b"a0", 0, "mut", None, False, False),
+            ("ask", "i8", b"a0", 0, "cond", 104, False, False),
+            ("night", 61000),
+            ("ask", "i9", b"a0", 0, "read", 80, False, False),
+        ],
+    ),
 }
 """By rule."""
 
