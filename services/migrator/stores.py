@@ -189,14 +189,14 @@ def _compare_key(
 
 def _difference(flat: Newest | None, hierarchical: Newest | None) -> tuple[Kind, str] | None:
     neuron, unit = (side.state if side else None for side in (flat, hierarchical))
+    if neuron is None and unit is None:
+        return None  # deletions: one side may have forgotten its own, or remember an older one
     if flat is None or hierarchical is None:
-        if neuron is None and unit is None:
-            return None  # a deletion that one side has forgotten already
         return "missing", f"{'flat' if flat is None else 'hierarchical'} has no version of it"
     if flat.version != hierarchical.version:
         return "version", f"flat has version {flat.version}, hierarchical {hierarchical.version}"
     if unit is None or neuron is None:
-        return None if unit is neuron else ("state", f"version {flat.version} is deleted on one side alone")
+        return "state", f"version {flat.version} is deleted on one side alone"
     try:
         back = to_neuron(unit)
     except Poison as error:
@@ -216,6 +216,8 @@ def _compare_redis(
     for key in sorted(units.keys() | redis.keys()):
         name, newest, held = key.decode("utf-8", "replace"), units.get(key), redis.get(key)
         found: tuple[Kind, str] | None = None
+        if (newest is None or newest.state is None) and (held is None or held[1] is None):
+            continue  # a deletion, which the logs may have forgotten: its version stays in Redis
         if newest is None:
             found = "redis-surplus", "Redis has a unit that is in no log"
         elif held is None:

@@ -139,8 +139,17 @@ def test_a_deletion_may_be_forgotten_but_not_be_one_sided() -> None:
     assert forgotten.stores_equal
     both = compare(0, flat([change("a", 2, None)]), hierarchical([change("a", 2, None)]), None, ALL)
     assert both.stores_equal
+    older = compare(0, flat([change("a", 2, None)]), hierarchical([change("a", 9, None)]), None, ALL)
+    assert older.stores_equal, "the deletion of a later life is forgotten at flat alone"
     one_sided = compare(0, flat([change("a", 2, None)]), hierarchical([change("a", 2, unit("a"))]), None, ALL)
     assert found(one_sided) == [("a", "state")]
+
+
+def test_redis_may_keep_the_version_of_what_the_logs_have_forgotten_but_no_unit_of_it() -> None:
+    kept = compare(0, flat([]), hierarchical([]), {b"a": (5, None)}, ALL)
+    assert kept.stores_equal
+    surplus = compare(0, flat([]), hierarchical([]), {b"a": (5, encode(unit("a")))}, ALL)
+    assert found(surplus) == [("a", "redis-surplus")]
 
 
 def test_a_unit_without_a_neuron_and_an_unreadable_record_are_named() -> None:
