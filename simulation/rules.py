@@ -609,16 +609,13 @@ def _forgotten_given_back(patch: Patch) -> None:
 @_rule("replica-read", "rebirth", rare=True)
 def _replica_read(patch: Patch) -> None:
     """What has no own record waits until the replica log was read, once deletions were forgotten."""
-    take = BackendCore._take
+    patch(BackendCore, "_may_lie_further_on", lambda _self, task, _, layer: task.route is not None and layer is None)
 
-    def at_once(self: BackendCore, key: bytes, now_ms: float) -> Task | None:
-        floor, self.store.floor = self.store.floor, 0
-        try:
-            return take(self, key, now_ms)
-        finally:
-            self.store.floor = floor
 
-    patch(BackendCore, "_take", at_once)
+@_rule("layer-read", "layers", rare=True)
+def _layer_read(patch: Patch) -> None:
+    """While layers are held, what is of none that is known waits until the replica log was read."""
+    patch(BackendCore, "_may_lie_further_on", lambda self, _, current, __: self.store.floor and not current.own)
 
 
 @_rule("layers-forgotten", "rebirth")

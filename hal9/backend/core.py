@@ -229,6 +229,8 @@ class BackendCore:
         if self.phase != "serve" or self.effects.restart is not None:
             return
         self.queues.look_again()
+        if self.replica_complete():
+            self.queues.replica_read()
         while keys := self.queues.ready(self.config.batch if self.asking is None else self.asking.room(now_ms)):
             self._round(keys, now_ms)
         self.beside.look_again(now_ms)
@@ -302,24 +304,32 @@ class BackendCore:
         if after and after not in self._replica_validity.seals:
             self.queues.wait_for_seal(key, after)
             return None
-        unread = self.store.floor and not current.own and not self.replica_complete()
-        if unread or (after and current.epoch < after and current.sequence > self.own.verified):
-            # Unread: its deletion may be forgotten here, and lie in the replica log behind an older state of it.
+        if after and current.epoch < after and current.sequence > self.own.verified:
             self.queues.wait_for_read_back(key)
             return None
         layer = self.layers.of(task, current)
+        if not self.replica_complete() and self._may_lie_further_on(task, current, layer):
+            self.queues.wait_for_replica(key)
+            return None
         voided = self.layers.voided(task, layer)
         if current.version < request.layer_version and not voided:
             self.queues.wait_for_read_back(key)  # of the other system's, by the replica log
-            return None
-        if voided:
+        elif voided:
             self.queues.pop(key)
             self._undone.pop(task.offset, None)
-            return None
-        if self._answered(task, current, layer, now_ms):
+        elif self._answered(task, current, layer, now_ms):
             self.queues.pop(key)
-            return None
-        return task
+        else:
+            return task
+        return None
+
+    def _may_lie_further_on(self, task: Task, current: Held, layer: str | None) -> bool:
+        """Whether the replica log may say more of a key, behind the seal that its request waits for.
+
+        Its deletion, in front of which an older state still lies, if the own log may have forgotten it. Its layer, if
+        that stays at flat: flat goes on with such keys, and compaction takes what lay in front of the seal.
+        """
+        return bool(self.store.floor and not current.own) or (task.route is not None and layer is None)
 
     def _answered(self, task: Task, current: Held, layer: str | None, now_ms: float) -> bool:
         """Whether a request is answered without being executed."""

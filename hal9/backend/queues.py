@@ -32,6 +32,7 @@ class Queues:
         self._ready: dict[bytes, None] = {}
         self._sealed: dict[int, dict[bytes, None]] = {}
         self._unverified: dict[bytes, None] = {}
+        self._unread: dict[bytes, None] = {}
         self._offsets: dict[int, None] = {}
 
     def __len__(self) -> int:
@@ -75,6 +76,11 @@ class Queues:
         del self._ready[key]
         self._unverified[key] = None
 
+    def wait_for_replica(self, key: bytes) -> None:
+        """The key waits until the replica log was read to where it ended when this incarnation began."""
+        del self._ready[key]
+        self._unread[key] = None
+
     def wait_for_answer(self, key: bytes) -> None:
         """The key waits until its first request was answered by a handler that is somewhere else."""
         del self._ready[key]
@@ -93,9 +99,15 @@ class Queues:
             self._ready.update(self._unverified)
             self._unverified.clear()
 
+    def replica_read(self) -> None:
+        """The replica log was read that far."""
+        if self._unread:
+            self._ready.update(self._unread)
+            self._unread.clear()
+
     def seal_awaited(self) -> int | None:
         """The epoch whose seal is waited for, if nothing else can be executed meanwhile."""
-        if self._ready or self._unverified:
+        if self._ready or self._unverified or self._unread:
             return None
         return min((epoch for epoch, keys in self._sealed.items() if keys), default=None)
 
