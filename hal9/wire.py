@@ -148,9 +148,9 @@ def seal_key(epoch: int, unique: str) -> bytes:
     return b"%s%d/%s" % (SEAL, epoch, unique.encode())
 
 
-def floor_key(floor: int, unique: str) -> bytes:
-    """The key of one floor of versions, its own for the same reason."""
-    return b"%s%d/%s" % (FLOOR, floor, unique.encode())
+def floor_mark(floor: int, unique: str, term: int) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Key and headers of a floor of versions: one key for each writer, whose later floors are higher."""
+    return FLOOR + unique.encode(), [(VERSION, decimal(floor)), (TERM, decimal(term))]
 
 
 def position_header(partition: int, offset: int) -> bytes:

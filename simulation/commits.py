@@ -244,9 +244,11 @@ def _copied(case: Case, system: System) -> bool:
     if case.kind == "seal":
         epoch = int(key.removeprefix(wire.SEAL).partition(b"/")[0])
         return epoch in case.witness.validity(replica, case.partition).seals
+    version = wire.number(case.record.headers, wire.VERSION) or 0
+    if case.kind == "floor":
+        return case.witness.validity(replica, case.partition).floor >= version
     if system == FLAT and case.record.offset < int(case.commit.metadata.partition(";")[0]):
         return True
-    version = wire.number(case.record.headers, wire.VERSION) or 0
     if case.witness.passed.copied.get((f"{replica}/{case.partition}", key), 0) >= version:
         return True
     # Compaction took it since: a successor finds a newer one instead.

@@ -571,7 +571,7 @@ def _version_floor(patch: Patch) -> None:
 @_rule("floor-copied", "rebirth", rare=True)
 def _floor_copied(patch: Patch) -> None:
     """The other system hears of a floor of versions before the deletion that it stands for is forgotten there."""
-    patch(MigratorCore, "_copy_floor", lambda *_: None)
+    patch(Replica, "raise_floor", lambda *_: None)
 
 
 @_rule("deletion-agreed", "rebirth", rare=True)

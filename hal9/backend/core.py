@@ -76,8 +76,8 @@ class BackendCore:
         self._claim = b""
         self._next = dict.fromkeys(self.reads, 0)
         self._replica_end: int | None = None
-        self._committed = 0
-        """What of `dispatched` was to be committed last."""
+        self._committed = self._offered = 0
+        """What of `dispatched` was to be committed the time before last, and last: the last one may not be yet."""
         self._undone: dict[int, None] = {}
         self._marks: deque[tuple[int, Marker]] = deque()
         self._sealing: set[int] = set()
@@ -423,7 +423,8 @@ class BackendCore:
         for offset in self.beside.tick(now_ms):
             self._undone.pop(offset, None)
         self.store.expire(now_ms)
-        self.own.expire(now_ms - self.config.answers_ms, self._next["dispatched"], self._committed)
+        if self.replica_complete():  # before that nobody knows what the other system has put down
+            self.own.expire(now_ms - self.config.answers_ms, self._next["dispatched"], self._committed)
         self.proceed(now_ms)
 
     def commits(self) -> Mapping[str, Commit]:
@@ -440,7 +441,7 @@ class BackendCore:
         metadata = self._dispatch_validity.saved(position)
         if len(metadata) > self.config.metadata_bytes:
             return {}
-        self._committed = position
+        self._committed, self._offered = self._offered, position
         return {"dispatched": Commit(position, metadata)}
 
     def idle(self) -> bool:

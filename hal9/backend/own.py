@@ -21,6 +21,9 @@ from hal9.log.effects import Effects, Record, Send
 from hal9.log.validity import Validity
 from schemas.base import System, other
 
+AT_ONCE = 500
+"""Deletions that are forgotten at most per tick."""
+
 
 class Change(Struct, eq=False, gc=False):
     """An own state record that was sent and not read back: a new version, or (`repair`) the present one again.
@@ -52,8 +55,9 @@ class OwnChanges:
         self.term = -1
         """Offset of the own claim, once it was read."""
         self.sent = self.verified = 0
-        self._floor = 0
-        """The floor that was sent last."""
+        self._floor = self._forgotten = 0
+        """The floor that was sent last, and the greatest version that a null value in either log has."""
+        self._unique_floor = ""
         self._unconfirmed: deque[Change] = deque()
         self._repairs: dict[bytes, None] = {}
         self._deleted: deque[tuple[float, bytes, int]] = deque()
@@ -96,6 +100,7 @@ class OwnChanges:
 
     def _made(self, key: bytes, held: Held, now_ms: float) -> None:
         self._store.states[key] = held
+        self._awaited.pop(key, None)
         if held.state is None:
             self._deleted.append((now_ms, key, held.version))
 
@@ -129,6 +134,8 @@ class OwnChanges:
     def _noted(self, key: bytes, record: Record, now_ms: float) -> None:
         """A valid record of a predecessor."""
         change, found = read_change(record)
+        if record.value is None:
+            self._forgotten = max(self._forgotten, change.version)
         before = self._store.held(key)
         held = self._store.learn(key, change, found, record.timestamp, now_ms)
         held.own = True
@@ -146,6 +153,8 @@ class OwnChanges:
 
         `forgotten`: it is a null value.
         """
+        if forgotten:
+            self._forgotten = max(self._forgotten, held.version)
         if self._store.held(key) is held:
             held.shared = before.shared or before.own
             self._repairs.pop(key, None)
@@ -198,24 +207,30 @@ class OwnChanges:
         """
         while self._deleted and self._deleted[0][0] <= before_ms:
             _, key, version = self._deleted.popleft()
-            held = self._store.held(key)
-            if held.version == version and held.shared and not held.agreed:
-                self._awaited[key] = version
-            elif held.version == version:
-                self._due.append((read, key, version))
-        while self._due and self._due[0][0] <= committed:
+            self._due.append((read, key, version))
+        due: list[tuple[bytes, Held]] = []
+        while self._due and self._due[0][0] <= committed and len(due) < AT_ONCE:
             _, key, version = self._due.popleft()
             held = self._store.held(key)
-            if held.version == version and held.own and held.sequence <= self.verified:
-                self._forget(key, held)
+            if held.version != version or not held.own or held.sequence > self.verified:
+                continue
+            if held.shared and not held.agreed:
+                self._awaited[key] = version
+            else:
+                due.append((key, held))
+        self._raise_floor(max([self._forgotten, *(held.version for _, held in due)]))
+        for key, held in due:
+            self._append_kept(Change(key, held, repair=True, forgets=True), self._newest(held))
 
-    def _forget(self, key: bytes, held: Held) -> None:
-        """Append the null value of a deletion, a floor above its version before it."""
-        if held.version > self._validity.floor and held.version > self._floor:
-            self._floor = 1 << held.version.bit_length()  # so that a partition has few of them, ever
-            self._store.floor = max(self._store.floor, self._floor)
-            self._effects.sends.append(Send(self._log, wire.floor_key(self._floor, self._unique()), b"", []))
-        self._append_kept(Change(key, held, repair=True, forgets=True), self._newest(held))
+    def _raise_floor(self, version: int) -> None:
+        """Append a floor, unless there is one as high. Null values of that version come behind it."""
+        if version <= max(self._validity.floor, self._floor):
+            return
+        self._floor = version
+        self._store.floor = max(self._store.floor, version)
+        self._unique_floor = self._unique_floor or self._unique()
+        key, headers = wire.floor_mark(version, self._unique_floor, self.term)
+        self._effects.sends.append(Send(self._log, key, b"", headers))
 
     def _newest(self, held: Held) -> int:
         """The epoch in which a state is appended again: no seal voids it."""

@@ -93,7 +93,7 @@ class Validity:
             return self._marking(record)
         if key.startswith(wire.FLOOR):
             # Whoever wrote it: one that is too high costs numbers, nothing else.
-            self.floor = max(self.floor, int(key.removeprefix(wire.FLOOR).partition(b"/")[0]))
+            self.floor = max(self.floor, wire.number(record.headers, wire.VERSION) or 0)
             return "floor"
         if key.startswith(wire.REQUESTS):
             return self._counting(record)

@@ -20,7 +20,7 @@ from hal9.log.effects import EARLIEST, Commit, Effects, Record, Send
 from hal9.log.quarantine import quarantine
 from hal9.log.validity import Validity
 from hal9.stats.tokens import TokenBucket
-from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System, Tree, encode, other
+from schemas.base import FLAT, HIERARCHICAL, SYSTEMS, System, encode, other
 from schemas.state import RouteMark, Seal
 from schemas.telemetry import HandOver
 from services.migrator.backfill import Backfill
@@ -163,10 +163,19 @@ class MigratorCore:
             self.handovers.read_back(source, seal)
         elif replica.noted(key, record, valid=kind == "data"):
             self.unmapped.noted(source, key, wire.text(record.headers, wire.UNMAPPED))
-            self.translation.owned(key, wire.text(record.headers, wire.LAYER))
-            if replica.reader == HIERARCHICAL:
-                self.translation.placed(key, _state_of(record))
-            self._forgotten(key, replica.known(key), record)
+            self._learn(replica, key, record)
+
+    def _learn(self, replica: Replica, key: bytes, record: Record) -> None:
+        """What a predecessor's copy says of the layers of a key; its readers quarantine one that cannot be read."""
+        try:
+            change, found = read_change(record)
+        except Poison:
+            return
+        self.translation.owned(key, change.layer, change)
+        if replica.reader == HIERARCHICAL:
+            self.translation.placed(key, found.state, change)
+        if record.value is None:
+            self.translation.forget(key, change.version)
 
     # ------------------------------------------------------------------ copying
     def _copy_held(self, system: System, now_ms: float) -> None:
@@ -186,7 +195,7 @@ class MigratorCore:
                 self.handovers.stages.sealed(system, sealed.route.epoch, now_ms)
                 self._copy_seal(system, record.offset, sealed)
             elif kind == "floor":
-                self._copy_floor(system, record.offset, self._validity[system].floor)
+                self._replicas[other(system)].raise_floor(self._validity[system].floor, record.offset)
             elif kind == "data" and not self._cold(system, record):
                 self._copy(system, record, now_ms)
 
@@ -221,12 +230,14 @@ class MigratorCore:
             if change.version < known or (change.version == known and record.value is not None):
                 self._hold_commit(replica, key, record)
                 return False
-            self.translation.owned(key, change.layer)
+            self.translation.owned(key, change.layer, change)
         except Poison as error:
             self._quarantine(system, record, error, now_ms)
             return False
+        if record.value is None:
+            replica.raise_floor(change.version, record.offset)
         try:
-            value = None if record.value is None else self.translation.value(system, key, found)
+            value = None if record.value is None else self.translation.value(system, key, found, change)
             self.unmapped.noted(system, key, None)
             self.copied[system] += 1
         except Poison as error:
@@ -235,13 +246,9 @@ class MigratorCore:
             change.unmapped, value = error.code, envelope(None, found.answer)
         change.layer = self.translation.owner(key)
         replica.copy(key, value, change, record.offset)
-        self._forgotten(key, change.version, record)
+        if record.value is None:
+            self.translation.forget(key, change.version)
         return True
-
-    def _forgotten(self, key: bytes, version: int, record: Record) -> None:
-        """A deletion is forgotten: a later life of the key may be of another layer."""
-        if record.value is None and all(replica.known(key) <= version for replica in self._replicas.values()):
-            self.translation.forget(key)
 
     def _hold_commit(self, replica: Replica, key: bytes, record: Record) -> None:
         """A followed record whose version is on its way, copied from a cold one, stands for that from now on.
@@ -259,11 +266,6 @@ class MigratorCore:
         if copy is not None:
             key = wire.seal_key(seal.route.epoch, self.config.unique())
             self._replicas[other(system)].copy_seal(key, copy, offset)
-
-    def _copy_floor(self, system: System, offset: int, floor: int) -> None:
-        replica = self._replicas[other(system)]
-        if floor > replica.floor:
-            replica.copy_floor(floor, wire.floor_key(floor, self.config.unique()), offset)
 
     # ------------------------------------------------------------------ backfill
     def _scan_source(self, low: int, high: int) -> None:
@@ -411,11 +413,3 @@ class MigratorCore:
 
     def _decree(self, value: bytes) -> None:
         self.effects.sends.append(Send("control", self.config.migration.encode(), value, [], partition=0))
-
-
-def _state_of(record: Record) -> Tree | None:
-    """The state that a predecessor's copy holds; none if it cannot be read (its readers quarantine it)."""
-    try:
-        return read_change(record)[1].state
-    except Poison:
-        return None

@@ -52,11 +52,6 @@ class Replica:
         self._repairs: set[bytes] = set()
         self._floor = 0
 
-    @property
-    def floor(self) -> int:
-        """The greatest floor of versions that lies there or is on its way."""
-        return max(self._floor, self.validity.floor)
-
     def begin(self, unique: str, instance: str) -> None:
         """Claim the log."""
         self.claim = wire.CLAIM + unique.encode()
@@ -81,10 +76,13 @@ class Replica:
         headers = [(wire.TERM, wire.decimal(self.term))]
         self._append(encode(seal), headers, Copied(source, key, seal=seal))
 
-    def copy_floor(self, floor: int, key: bytes, source: int) -> None:
-        """Append a floor of versions: deletions that are forgotten come behind it."""
+    def raise_floor(self, floor: int, source: int) -> None:
+        """Append a floor of versions, unless there is one as high: deletions that are forgotten come behind it."""
+        if floor <= max(self._floor, self.validity.floor):
+            return
         self._floor = floor
-        self._append(b"", [(wire.TERM, wire.decimal(self.term))], Copied(source, key))
+        key, headers = wire.floor_mark(floor, self.claim.removeprefix(wire.CLAIM).decode(), self.term)
+        self._append(b"", headers, Copied(source, key))
 
     def again(self, records: Sequence[Record], source: int) -> None:
         """Append what was read where it lies, unless there is a newer version by now."""

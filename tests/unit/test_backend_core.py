@@ -284,7 +284,8 @@ def test_a_deletion_is_a_nil_state_first_and_a_null_value_when_its_answer_is_old
     assert [record.value is None for record in stage.records("neurons.changes")] == [False, False]
     stage.pass_time(75_000).pass_time(1_000)
     assert len(stage.records("neurons.changes")) == 2, "a successor would read its request again"
-    stage.runtimes[-1].commit()
+    for _ in range(2):  # the last commit may not be stored yet
+        stage.runtimes[-1].commit()
     stage.pass_time(1_000)
     last = stage.records("neurons.changes")[-1]
     assert (last.value, headers(last)["version"]) == (None, "2")
