@@ -78,7 +78,13 @@ class Replica:
 
     def raise_floor(self, floor: int, source: int) -> None:
         """Append a floor of versions, unless there is one as high: deletions that are forgotten come behind it."""
-        if floor <= max(self._floor, self.validity.floor):
+        if floor <= self.validity.floor:
+            return
+        if floor <= self._floor:
+            # It is on its way, from a later place perhaps: until then a commit must not pass this one either.
+            for copied in self.unconfirmed:
+                if copied.key.startswith(wire.FLOOR):
+                    copied.source = min(copied.source, source)
             return
         self._floor = floor
         key, headers = wire.floor_mark(floor, self.claim.removeprefix(wire.CLAIM).decode(), self.term)
