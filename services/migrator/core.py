@@ -368,7 +368,7 @@ class MigratorCore:
         for system, log in CHANGES.items():
             unconfirmed = self._replicas[other(system)].unconfirmed
             waiting = (copied.source for copied in unconfirmed if not self._is_cold(system, copied))
-            position = min(waiting, default=self._next[log])
+            position = min([self._next[log], *waiting])  # a floor may be copied by the backfill, from further on
             saved = self._validity[system].saved(position)
             done = 0 if self._replicas[HIERARCHICAL].unconfirmed else self.backfill.done
             metadata = f"{self.backfill.until};{done};{saved}"
