@@ -15,15 +15,16 @@ from random import Random
 
 import pytest
 
-from hal9.testing.memory import Name, Stored
 from simulation.kinds import KINDS
 from simulation.linearizability import Operation, Verdict, judge
-from simulation.outsider import Outsider, line
+from simulation.outsider import line
 from simulation.world import World
 
 SOURCE = Path(__file__).parents[1] / "support" / "porcupine"
 BUILT = Path("~/.cache/hal9/porcupine").expanduser()
 SEEDS = 5 * len(KINDS)
+LONGEST = 25
+"""Operations of a key."""
 """As many of each kind: some two hundred histories."""
 
 History = list[Operation]
@@ -52,22 +53,15 @@ def porcupine() -> str:
 
 @pytest.fixture(scope="module")
 def histories() -> list[History]:
-    """What clients of seeded worlds saw, of each kind of schedule."""
-    return [operations for seed in range(SEEDS) for operations in seen(World(seed))]
+    """What clients of seeded worlds saw, of each kind of schedule; long ones take a plain search too long."""
+    found = [operations for seed in range(SEEDS) for operations in seen(World(seed))]
+    return [operations for operations in found if len(operations) <= LONGEST]
 
 
 def seen(world: World) -> list[History]:
     """The histories of the keys of a world that is played to its end."""
-    outsider, landed = Outsider(world.plan.partitions), world.logs._landed
-
-    def both(name: Name, record: Stored) -> None:
-        outsider.landed(name, record)
-        if landed is not None:
-            landed(name, record)
-
-    world.logs._landed = both
     world.run()
-    return [operations for _, operations in outsider.histories()]
+    return [operations for _, operations in world.outsider.histories()]
 
 
 def verdicts(program: str, histories: Sequence[History]) -> list[str]:
