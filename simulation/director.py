@@ -181,10 +181,17 @@ class Director:
                 yield from self._befall(self._struck)
 
     def _sleep(self) -> Iterator[Action]:
-        """Time leaps; a broker cleans a log."""
-        rng = self._rng
-        if rng.hit(self._plan.nights):
+        """Time leaps; a broker cleans a log. A morning is when logs are compacted, and services are started anew."""
+        rng, plan = self._rng, self._plan
+        if rng.hit(plan.nights):
             yield ("night", rng.choice(NIGHTS_MS))
+            for log in STATE_LOGS:
+                if rng.hit(0.5):
+                    yield ("clean", log, rng.randrange(plan.partitions))
+                if plan.lag is not None and rng.hit(0.5):
+                    yield ("compact", log, rng.randrange(plan.partitions), plan.lag)
+            if plan.fault and rng.hit(0.5):
+                yield from self._befall(rng.choice(plan.victims))
         if rng.hit(0.1):
             yield ("clean", rng.choice(STATE_LOGS), rng.randrange(self._plan.partitions))
 

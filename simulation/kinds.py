@@ -58,11 +58,13 @@ def _nights(rng: Chance, drawn: Schedule) -> Schedule:
 def _rebirth(rng: Chance, drawn: Schedule) -> Schedule:
     return replace(
         _nights(rng, drawn),
-        keys=KEYS[:1],
+        nights=rng.choice((0.02, 0.04)),
+        keys=KEYS[: rng.choice((1, 1, 2))],
+        fault=0.02,
         deletions=0.5,
-        lag=rng.choice((None, 0, 20)),
+        lag=rng.choice((None, 0, 0, 0)),
         layers=rng.hit(0.4),
-        small=rng.hit(0.3),
+        small=rng.hit(0.2),
     )
 
 

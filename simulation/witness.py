@@ -41,6 +41,8 @@ class Witness:
     asked: dict[tuple[bytes, str], Asked] = field(default_factory=dict)
     chains: dict[bytes, list[Change]] = field(default_factory=dict)
     """Per key its versions 1, 2, 3, ..., as the records that made them count."""
+    forgotten: set[bytes] = field(default_factory=set)
+    """Keys whose newest version is a deletion that is a null value by now."""
     layer_of: dict[bytes, str] = field(default_factory=dict)
     """The layer that a key is owned by, once a change log has said so."""
     positions: dict[Position, Asked] = field(default_factory=dict)
@@ -152,6 +154,7 @@ class Witness:
             self._change(system, partition, change)
             if record.value is None and change.header.version == len(self.chains[change.key]):
                 self.layer_of.pop(change.key, None)  # the deletion is forgotten: a later life may be of another one
+                self.forgotten.add(change.key)
                 self.count("forgotten")
         elif log in COPIES:
             self._copy(change_of(log, record))
@@ -173,6 +176,9 @@ class Witness:
             self._built(partition, chain, change)
         self._owned(system, partition, chain, change)
         chain.append(change)
+        if change.key in self.forgotten:
+            self.forgotten.discard(change.key)
+            self.count("lives")
 
     def _begins_again(self, partition: int, chain: list[Change], change: Change) -> None:
         """A version may be above the next one where there is no state, up to the floor of what was forgotten."""
@@ -182,12 +188,11 @@ class Witness:
             raise Violation("a version is missing", f"{change} after {len(chain)} versions")
         nothing = last or Change(change.log, -1, change.key, wire.Change(0, None, 0, wire.MOVE, None, None), None, None)
         chain += [replace(nothing, unused=True)] * (change.header.version - 1 - len(chain))
-        self.count("lives")
 
     def _given_up(self, chain: list[Change], change: Change) -> None:
         """A version that only says of which layer the key is: like the one before it, hierarchical's last for now."""
         last, state = (chain[-1].position, chain[-1].state) if chain else (-1, None)
-        forgotten = bool(chain) and chain[-1].unused and change.position == -1
+        forgotten = change.key in self.forgotten and change.position == -1
         if (change.position != last and not forgotten) or change.state != state or change.key in self.layer_of:
             raise Violation("given up, and not as it was", change)
         self.count("given_up")

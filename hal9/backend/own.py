@@ -146,6 +146,8 @@ class OwnChanges:
             held.forgotten = record.value is None
             if held.state is None and not held.forgotten:
                 self._deleted.append((now_ms, key, held.version))
+        elif record.value is None and held.version == before.version:
+            before.forgotten = True
 
     # ------------------------------------------------------------------ what the replica log says
     def replicated(self, key: bytes, before: Held, held: Held, now_ms: float, *, forgotten: bool) -> None:
@@ -197,7 +199,7 @@ class OwnChanges:
                 continue
             del self._repairs[key]
             if held.own:
-                self._append_kept(Change(key, held, repair=True), self._newest(held))
+                self._append_kept(Change(key, held, repair=True, forgets=held.forgotten), self._newest(held))
 
     def expire(self, before_ms: float, read: int, committed: int) -> None:
         """Append deletions of that time again, without their answers: nobody can ask for these any more.
