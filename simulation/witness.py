@@ -232,6 +232,8 @@ class Witness:
         layer = self.layer_of.get(change.key)
         if route.owner(bucket_of(self.salt, change.key), change.key.decode(), layer) != system:
             raise Violation("changed by who is not its owner", f"{system}: {change}")
+        if change.key in self.forgotten:
+            return  # a life of its own: nothing is handed over
         if chain and chain[-1].log != change.log and chain[-1].header.origin == wire.MOVE:
             self.count("handovers_by_version")
         elif chain and chain[-1].log != change.log and chain[-1].offset >= 0:
