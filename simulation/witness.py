@@ -274,7 +274,8 @@ class Witness:
             place = (system, position, None if role == "fallback" else wire.number(record.headers, wire.EPOCH))
             self._read_beside(system, position[0], self.passed.beside[place], asked, record)
         if status == "ok" and role == "primary":
-            self._true(asked, record, f"{system}: ")
+            if not (asked.reads and record.timestamp > asked.due_ms):  # nobody waits any more, a zombie's least of all
+                self._true(asked, record, f"{system}: ")
         elif wire.text(record.headers, wire.ERROR) == "quarantined":
             self.count("answers_quarantined")
         elif status == wire.MOVED:
