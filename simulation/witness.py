@@ -274,8 +274,7 @@ class Witness:
             place = (system, position, None if role == "fallback" else wire.number(record.headers, wire.EPOCH))
             self._read_beside(system, position[0], self.passed.beside[place], asked, record)
         if status == "ok" and role == "primary":
-            if not (asked.reads and record.timestamp > asked.due_ms):  # nobody waits any more, a zombie's least of all
-                self._true(asked, record, f"{system}: ")
+            self._true(asked, record, f"{system}: ")
         elif wire.text(record.headers, wire.ERROR) == "quarantined":
             self.count("answers_quarantined")
         elif status == wire.MOVED:
@@ -336,6 +335,8 @@ class Witness:
                 raise Violation("answered otherwise when repeated", f"{asked}: {before}, then {status}")
 
     def _true(self, asked: Asked, record: Stored, who: str) -> None:
+        if who and asked.reads and record.timestamp > asked.due_ms:
+            return  # nobody waits any more for what a system says, a zombie's least of all
         chain = self.chains.get(asked.key, [])
         if asked.bad:
             raise Violation("accepted a bad request", f"{who}{asked}")
