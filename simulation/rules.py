@@ -425,7 +425,7 @@ def _id_window(patch: Patch) -> None:
     patch(Ledger, "dispatched", long_ago)
 
 
-@_rule("proven-responses", "swarm")
+@_rule("proven-responses", "swarm", rare=True)
 def _proven_responses(patch: Patch) -> None:
     """Responses are passed over for good only once an own record, sent later, was read back."""
 
