@@ -19,8 +19,7 @@ SEEDS_PER_KIND = 20
 FIRST = fresh(time.time())
 """Of the seeds that are drawn afresh."""
 FRESH_S = 15.0
-"""How long they are searched: a figure for CI, which nothing is measured by. A minute is wanted, once it is known that the
-present kinds of schedule alarm far less often than that."""
+"""For how long, in CI. A minute is wanted, once the present kinds are known to alarm far less often."""
 ENOUGH = 20_000
 """Seeds within which the search must miss a rule that was taken away: most are missed within ten, the rarest within a
 thousand or two."""
