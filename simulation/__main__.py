@@ -62,15 +62,15 @@ def main(given: list[str]) -> int:
     print(f"seeds from {first} (again: --first {first} --count {chosen.count})", flush=True)
     if chosen.coverage:
         return _cover(search, seeds, chosen.jobs)
-    shortest: int | None = None
+    first_failed: int | None = None
     for piece in pieces(search, seeds, chosen.jobs):
         violations += len(piece.violations)
         for seed, violation in piece.violations:
-            shortest = seed if shortest is None else shortest
+            first_failed = seed if first_failed is None else first_failed
             print(f"seed {seed}: {violation}", flush=True)
     print(f"{len(seeds)} schedules, {violations} violations, {time.monotonic() - began:.0f} s", flush=True)
-    if shortest is not None and not chosen.without:
-        _play(shortest, chosen.kind, trace=False)
+    if first_failed is not None and not chosen.without:
+        _play(first_failed, chosen.kind, trace=False)
     return min(violations, 1)
 
 

@@ -4,7 +4,6 @@ Measured are the modules of the product that decide, as far as the simulation im
 """
 
 import json
-import multiprocessing
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from simulation.branches import Function, Module
 from simulation.deciding import sources
 from simulation.pairs import Pair
 from simulation.rules import without
-from simulation.search import CHUNK, Search, one
+from simulation.search import Search, one, spread
 from simulation.unreached import UNREACHED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -69,20 +68,11 @@ def _covered(work: tuple[Search, range]) -> Covered:
 def cover(search: Search, seeds: range, jobs: int = 1) -> Covered:
     """Play the seeds, `jobs` processes beside this one unless it is 1, and measure."""
     covered, sources = Covered(), _sources()
-    for piece in _pieces(search, seeds, jobs):
+    for piece in spread(_covered, search, seeds, jobs):
         covered.add(piece)
     covered.violations.sort()
     covered.torn = _sources() != sources
     return covered
-
-
-def _pieces(search: Search, seeds: range, jobs: int) -> Iterator[Covered]:
-    work = [(search, seeds[at : at + CHUNK]) for at in range(0, len(seeds), CHUNK)]
-    if jobs == 1:
-        yield from map(_covered, work)
-        return
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(_covered, work)
 
 
 def _sources() -> list[bytes]:

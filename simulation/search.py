@@ -2,8 +2,9 @@
 
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from simulation.director import Action
 from simulation.history import Violation
@@ -11,6 +12,7 @@ from simulation.rules import without
 from simulation.shrinking import shrunk
 from simulation.world import World
 
+T = TypeVar("T")
 CHUNK = 25
 """Seeds per piece of work of a process."""
 _BEGINNING_S = 1_767_225_600
@@ -74,10 +76,15 @@ def _piece(work: tuple[Search, range]) -> Piece:
 
 
 def pieces(search: Search, seeds: range, jobs: int = 1) -> Iterator[Piece]:
-    """The seeds, in order, in pieces; `jobs` processes beside this one unless it is 1."""
+    """What the seeds came to, in order, in pieces."""
+    return spread(_piece, search, seeds, jobs)
+
+
+def spread(play: Callable[[tuple[Search, range]], T], search: Search, seeds: range, jobs: int) -> Iterator[T]:
+    """What `play` makes of the seeds, in order, in pieces; `jobs` processes beside this one unless it is 1."""
     work = [(search, seeds[at : at + CHUNK]) for at in range(0, len(seeds), CHUNK)]
     if jobs == 1:
-        yield from map(_piece, work)
+        yield from map(play, work)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap(_piece, work)
+        yield from pool.imap(play, work)
