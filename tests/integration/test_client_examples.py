@@ -29,11 +29,12 @@ from stack.java import java
 from stack.local import Endpoints
 from stack.ports import free_ports
 from stack.settings import cache_dir, from_environment
+from tests.building import go_program
 
 ROOT = Path(__file__).parents[2]
 CLIENTS, COUNTER = ROOT / "examples" / "clients", ROOT / "examples" / "handlers" / "counter.py"
 TOOLS = Path(__file__).parents[1] / "data" / "kafka-tools.lock.json"
-BUILT = Path("~/.cache/hal9/examples").expanduser()
+PROGRAM = Path("~/.cache/hal9/examples/ask").expanduser()
 PARTITIONS = 6
 
 
@@ -127,21 +128,7 @@ def in_java(_tmp: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def in_go(_tmp: Path) -> tuple[list[str], dict[str, str]]:
-    if shutil.which("go") is None:
-        pytest.skip("no go on PATH")
-    BUILT.mkdir(parents=True, exist_ok=True)
-    built = subprocess.run(
-        ["go", "build", "-o", str(BUILT / "ask"), "."],
-        cwd=CLIENTS / "ask-go",
-        env={**os.environ, "GOTOOLCHAIN": "local"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if built.returncode and any(why in built.stderr for why in ("dial tcp", "requires go >=", "proxy", "no such host")):
-        pytest.skip(f"go cannot build it here: {built.stderr.strip().splitlines()[-1]}")
-    assert built.returncode == 0, built.stderr
-    return [str(BUILT / "ask")], {}
+    return [go_program(CLIENTS / "ask-go", PROGRAM)], {}
 
 
 LANGUAGES = {"confluent-kafka": confluent, "kafka-console": console, "java": in_java, "go": in_go}

@@ -4,8 +4,6 @@ The histories are those of seeded worlds, as they are and with one thing spoiled
 user's cache; without Go, or without its module, the tests are skipped, and say why.
 """
 
-import os
-import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,10 +17,13 @@ from simulation.kinds import KINDS
 from simulation.linearizability import Operation, Verdict, judge
 from simulation.outsider import line
 from simulation.world import World
+from tests.building import go_program
 
 SOURCE = Path(__file__).parents[1] / "support" / "porcupine"
-BUILT = Path("~/.cache/hal9/porcupine").expanduser()
+PROGRAM = Path("~/.cache/hal9/porcupine/verdicts").expanduser()
 SEEDS = 5 * len(KINDS)
+BOUND = 2_000_000
+"""Configurations: a spoiled history of which less is known takes more than the search itself allows."""
 LONGEST = 25
 """Operations of a key."""
 """As many of each kind: some two hundred histories."""
@@ -33,22 +34,7 @@ History = list[Operation]
 @pytest.fixture(scope="module")
 def porcupine() -> str:
     """The program that prints Porcupine's verdicts."""
-    if shutil.which("go") is None:
-        pytest.skip("no go on PATH")
-    BUILT.mkdir(parents=True, exist_ok=True)
-    program = BUILT / "verdicts"
-    built = subprocess.run(
-        ["go", "build", "-o", str(program), "."],
-        cwd=SOURCE,
-        env={**os.environ, "GOTOOLCHAIN": "local"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if built.returncode and any(why in built.stderr for why in ("dial tcp", "requires go >=", "proxy", "no such host")):
-        pytest.skip(f"go cannot build it here: {built.stderr.strip().splitlines()[-1]}")
-    assert built.returncode == 0, built.stderr
-    return str(program)
+    return go_program(SOURCE, PROGRAM)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +59,7 @@ def verdicts(program: str, histories: Sequence[History]) -> list[str]:
 
 def agreed(program: str, histories: Sequence[History]) -> Counter[str]:
     """Verdicts on which both agree, counted."""
-    said, ours = verdicts(program, histories), [judge(operations).value for operations in histories]
+    said, ours = verdicts(program, histories), [judge(operations, bound=BOUND).value for operations in histories]
     apart = [(one, other, h) for one, other, h in zip(said, ours, histories, strict=True) if one != other]
     assert not apart, f"of {len(histories)} histories {len(apart)} are judged otherwise, the first: {apart[0]}"
     return Counter(ours)
